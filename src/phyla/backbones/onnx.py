@@ -1,0 +1,233 @@
+"""Any ONNX file, described by a JSON card beside it: onnx:path/to/net.onnx and path/to/net.json."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from phyla.backbones._card import _ENLARGE, Card, Network
+from phyla.backbones._hub import read_json
+from phyla.backbones._openvino import BATCH, OpenVINONetwork, _core
+from phyla.types import PhylaError
+
+if TYPE_CHECKING:
+    import openvino as ov
+
+__all__ = ["Onnx"]
+
+_EXAMPLE = '{"size": 224, "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}'
+_REQUIRED = {"size", "mean", "std"}
+_OPTIONAL = {"crop", "interpolation", "scale", "layout", "output", "licence"}
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What the file beside a network says of it.
+
+    mean, std : of the pixels on a scale on which white is `scale`. Without it white is 255 if any std exceeds 1, and
+    1 otherwise. layout : "nchw" or "nhwc"; without it the input's side with three channels tells. output : name of
+    the output to take; without it "image_embeds" if there is one, or the first.
+    """
+
+    size: int
+    mean: Sequence[float]
+    std: Sequence[float]
+    crop: float = 1.0
+    interpolation: str = "bicubic"
+    scale: float | None = None
+    layout: str | None = None
+    output: str | None = None
+    licence: str = "unknown"
+
+    def fault(self) -> str:
+        """What is wrong with it, if anything."""
+        if not (isinstance(self.size, int) and 0 < self.size <= 4096):
+            return f"size is {self.size!r}, not a number of pixels"
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if not (isinstance(values, list | tuple) and len(values) == 3 and all(_is_number(v) for v in values)):
+                return f"{name} is {values!r}, not three numbers"
+        if min(self.std) <= 0:
+            return "a std is not above 0"
+        if not (_is_number(self.crop) and 0 < self.crop <= 1):
+            return f"crop is {self.crop!r}, not a share above 0 and up to 1"
+        if self.interpolation not in _ENLARGE:
+            return f"interpolation is {self.interpolation!r}, not one of {', '.join(_ENLARGE)}"
+        if self.scale is not None and not (_is_number(self.scale) and self.scale > 0):
+            return f"scale is {self.scale!r}, not the value of white, 1 or 255"
+        return "" if self.layout in (None, "nchw", "nhwc") else f"layout is {self.layout!r}, not nchw or nhwc"
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def read_spec(path: Path) -> Spec:
+    """The card beside the network at `path`."""
+    beside = path.with_suffix(".json")
+    if not beside.is_file():
+        raise PhylaError(f"{path} has no card beside it.", f"Put one into {beside}, such as {_EXAMPLE}")
+    content = read_json(beside)
+    if missing := _REQUIRED - content.keys():
+        raise PhylaError(f"{beside} lacks {', '.join(sorted(missing))}.", f"A small card is {_EXAMPLE}")
+    if unknown := content.keys() - _REQUIRED - _OPTIONAL:
+        known = ", ".join(sorted(_REQUIRED | _OPTIONAL))
+        raise PhylaError(f"{beside} has the unknown {', '.join(sorted(unknown))}.", f"A card knows {known}.")
+    spec = Spec(**content)
+    if fault := spec.fault():
+        raise PhylaError(f"In {beside}, {fault}.", f"A small card is {_EXAMPLE}")
+    return spec
+
+
+def read_bytes(path: Path) -> bytes:
+    """The bytes of the ONNX file at `path`, without those that it keeps in other files."""
+    try:
+        return path.read_bytes()
+    except OSError as fault:
+        reason = "is not there" if isinstance(fault, FileNotFoundError) else f"can't be read: {fault.strerror}"
+        raise PhylaError(f"{path} {reason}.", "Write onnx:path/to/net.onnx, the path seen from here.") from fault
+
+
+def external_files(content: bytes) -> list[str]:
+    """Names of the files in which a network keeps weights outside its own, as large ones must.
+
+    They stand in it as pairs of "location" and a name, each preceded by its length (protobuf's wire format).
+    """
+    starts = [m.end() for m in re.finditer(rb"\n\x08location\x12(?=[\x01-\x7f])", content)]
+    raw = {content[i + 1 : i + 1 + content[i]] for i in starts}
+    return sorted(name.decode("utf-8", "replace") for name in raw)
+
+
+def describe(name: str, path: Path, spec: Spec, weights: str) -> Card:
+    """The card of the network at `path`.
+
+    `sha256` is that of the file, or, if it keeps weights in others, of the file and those in the order of their names.
+    """
+    content = read_bytes(path)
+    parts = [content]
+    for file in external_files(content):
+        if ".." in Path(file).parts or Path(file).is_absolute():
+            raise PhylaError(f"{path} keeps weights in {file}, outside its folder.", "Export it again.")
+        if not (path.parent / file).is_file():
+            raise PhylaError(f"{path} keeps weights in {file}, which is not beside it.", "Copy both files together.")
+        parts.append((path.parent / file).read_bytes())
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    white = spec.scale or (255.0 if max(spec.std) > 1 else 1.0)
+    mean, std = ([float(v) * 255 / white for v in values] for values in (spec.mean, spec.std))
+    card = Card(
+        name=name, size=spec.size, dim=0, mean=(mean[0], mean[1], mean[2]), std=(std[0], std[1], std[2]),
+        crop=float(spec.crop), interpolation=spec.interpolation, licence=spec.licence, sha256=digest.hexdigest(),
+        megabytes=round(sum(map(len, parts)) / 1e6, 1), weights=weights,
+    )  # fmt: skip
+    model, output = graph(path, spec, card)
+    # The output is part of what identifies the features, so the card tells it.
+    return replace(card, dim=model.output(0).shape[1], weights=f"{weights}#{output}")
+
+
+def graph(path: Path, spec: Spec, card: Card) -> tuple[ov.Model, str]:
+    """uint8 (batch, size, size, 3) → float32 (batch, dim), and the name of the output that is taken.
+
+    The batch is the file's own if it is fixed. A map (b, c, h, w) is averaged over its places, tokens (b, t, d) over
+    all of them, the class token included.
+    """
+    import openvino as ov
+    from openvino import opset13 as op
+    from openvino.preprocess import PrePostProcessor
+
+    try:
+        model = _read(path)
+    except RuntimeError as fault:
+        reason = str(fault).strip().rpartition("\n")[2]
+        raise PhylaError(f"{path} is not an ONNX network that can be read: {reason}", "Export it again.") from fault
+    layout, batch = _input(model, path, spec)
+    name, chosen = _output(model, path, spec)
+    model = ov.Model([chosen], model.get_parameters(), card.name)
+    size = spec.size
+    shape = [batch, 3, size, size] if layout == "nchw" else [batch, size, size, 3]
+    try:
+        model.reshape(shape)
+        steps = PrePostProcessor(model)
+        steps.input().tensor().set_element_type(ov.Type.u8).set_layout(ov.Layout("NHWC"))
+        steps.input().model().set_layout(ov.Layout(layout.upper()))
+        normalise = steps.input().preprocess().convert_element_type(ov.Type.f32)
+        normalise.mean(list(card.mean)).scale(list(card.std))
+        model = steps.build()
+        x = op.convert(model.output(0).get_node().input_value(0), "f32")
+        match list(x.get_output_shape(0)):
+            case [_, _]:
+                pooled = x
+            case [_, _, _]:
+                pooled = op.reduce_mean(x, [1])
+            case [_, _, _, _]:
+                # A network of layout nhwc has its maps in that order too.
+                pooled = op.reduce_mean(x, [2, 3] if layout == "nchw" else [1, 2])
+            case other:
+                raise PhylaError(f"{path}: its output {name} has the shape {other}.", "Give the card another output.")
+    except RuntimeError as fault:
+        reason = str(fault).strip().rpartition("\n")[2]
+        raise PhylaError(f"{path} can't take pictures of {size} pixels: {reason}", "Mend size in its card.") from fault
+    return ov.Model([pooled], model.get_parameters(), card.name), name
+
+
+def _read(path: Path) -> ov.Model:
+    """OpenVINO's own reading of the network.
+
+    It refuses weights that a symbolic link takes to another folder, and the hub's cache is made of such links: those
+    networks are read through hard links in a folder of their own.
+    """
+    others = external_files(read_bytes(path))
+    if not any((path.parent / file).is_symlink() for file in others):
+        return _core().read_model(path)
+    with TemporaryDirectory(dir=path.parent, prefix=".phyla-") as folder:
+        for file in (path.name, *others):
+            (Path(folder) / file).parent.mkdir(parents=True, exist_ok=True)
+            os.link((path.parent / file).resolve(), Path(folder) / file)
+        return _core().read_model(Path(folder) / path.name)
+
+
+def _input(model: ov.Model, path: Path, spec: Spec) -> tuple[str, int]:
+    """Layout and batch of the network's one input."""
+    names = [i.any_name if i.names else "?" for i in model.inputs]
+    shape = model.inputs[0].partial_shape if len(names) == 1 else None
+    if shape is None or shape.rank.is_dynamic or len(shape) != 4:
+        raise PhylaError(f"{path} takes {', '.join(names)}, not just pictures.", "Export the part that does.")
+    fixed = [d.get_length() if d.is_static else None for d in shape]
+    layout = spec.layout or ("nhwc" if fixed[3] == 3 and fixed[1] != 3 else "nchw")
+    wanted = [3, spec.size, spec.size] if layout == "nchw" else [spec.size, spec.size, 3]
+    if any(have not in (None, want) for have, want in zip(fixed[1:], wanted, strict=True)):
+        raise PhylaError(f"{path} takes {shape}, its card says size {spec.size}, {layout}.", "Mend the card.")
+    return layout, fixed[0] or BATCH
+
+
+def _output(model: ov.Model, path: Path, spec: Spec) -> tuple[str, Any]:
+    outputs = {name: output for output in model.outputs for name in sorted(output.names)}
+    if spec.output and spec.output not in outputs:
+        raise PhylaError(f"{path} has no output {spec.output!r}.", f"It has {', '.join(outputs)}.")
+    name = spec.output or ("image_embeds" if "image_embeds" in outputs else next(iter(outputs)))
+    return name, outputs[name]
+
+
+class Onnx:
+    """The family of networks in ONNX files."""
+
+    @staticmethod
+    def cards() -> list[Card]:
+        return []
+
+    @staticmethod
+    def card(name: str) -> Card:
+        path = Path(name).expanduser()
+        read_bytes(path)  # a missing network is told before its missing card
+        return describe(f"onnx:{name}", path, read_spec(path), path.name)
+
+    @staticmethod
+    def load(card: Card, threads: int, precision: str) -> Network:
+        path = Path(card.name.removeprefix("onnx:")).expanduser()
+        return OpenVINONetwork(card, graph(path, read_spec(path), card)[0], threads, precision)

@@ -1,0 +1,69 @@
+"""The picture half of OpenCLIP's networks: openclip:NAME/TAG, such as openclip:ViT-B-32/laion2b_s34b_b79k."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+from phyla.backbones._card import _ENLARGE, Card, Network
+from phyla.backbones._hub import INSTEAD, imported, is_cached, need, reach_hub
+from phyla.backbones._torch import TorchNetwork, megabytes, weights_hash, width
+from phyla.types import PhylaError
+
+__all__ = ["OpenCLIP"]
+
+
+@lru_cache(maxsize=1)
+def _model(name: str) -> Any:
+    """The network, kept between card and load."""
+    architecture, slash, tag = name.rpartition("/")
+    if not slash:
+        raise PhylaError(f"openclip:{name} lacks the weights' tag.", "Write openclip:ViT-B-32/laion2b_s34b_b79k.")
+    need("open_clip", "openclip")
+    # Only open_clip knows which repository a tag means, so any weights of its kind in the cache let it try.
+    if not is_cached("*", "open_clip_*"):
+        reach_hub(f"openclip:{name}")
+    open_clip = imported("open_clip", "openclip")
+    tags = open_clip.list_pretrained_tags_by_model(architecture)
+    if tag not in tags:
+        known = f"{architecture} has {', '.join(tags)}." if tags else f"It has {', '.join(open_clip.list_models())}."
+        raise PhylaError(f"OpenCLIP has no {name}.", known)
+    config = open_clip.get_pretrained_cfg(architecture, tag)
+    try:
+        model = open_clip.create_model(
+            architecture,
+            pretrained=tag,
+            # Some weights were trained with this activation, which the architecture of the same name lacks.
+            force_quick_gelu=bool(config.get("quick_gelu", False)),
+        )
+    except Exception as fault:  # its own, torch's, the hub client's and the HTTP client's
+        reason = str(fault).partition("\n")[0]
+        raise PhylaError(f"openclip:{name} could not be had: {reason}", INSTEAD) from fault
+    return model.eval().requires_grad_(False)
+
+
+class OpenCLIP:
+    """The family of OpenCLIP's networks. A card downloads the network, the first time."""
+
+    @staticmethod
+    def cards() -> list[Card]:
+        return []
+
+    @staticmethod
+    def card(name: str) -> Card:
+        model = _model(name)
+        config = model.visual.preprocess_cfg
+        size = config["size"] if isinstance(config["size"], int) else config["size"][0]
+        mean, std = ([255 * v for v in config[key]] for key in ("mean", "std"))
+        interpolation = config["interpolation"]
+        return Card(
+            name=f"openclip:{name}", size=size, dim=width(model.encode_image, size),
+            mean=(mean[0], mean[1], mean[2]), std=(std[0], std[1], std[2]),
+            interpolation=interpolation if interpolation in _ENLARGE else "bicubic",
+            weights=f"open_clip/{name}", sha256=weights_hash(model.visual), megabytes=megabytes(model.visual),
+            offline=False,
+        )  # fmt: skip
+
+    @staticmethod
+    def load(card: Card, threads: int, precision: str) -> Network:
+        return TorchNetwork(card, _model(card.name.removeprefix("openclip:")).encode_image, precision)

@@ -1,0 +1,56 @@
+"""A name → the one thing that a file, or an installed package, offers.
+
+A room's public file `cluster/kmeans.py` is the method `kmeans`: its docstring's first line describes it, and its
+`__all__` holds the one thing it offers. Files that start with an underscore are private. Other packages add to a
+room with an entry point in the group `phyla.ROOM`.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+from functools import cache
+from importlib import import_module, metadata
+from pathlib import Path
+from typing import Any
+
+from phyla.types import PhylaError
+
+__all__ = ["describe", "load", "names"]
+
+
+@cache
+def _files(room: str) -> dict[str, Path]:
+    folder = Path(__file__).parent / room
+    return {p.stem: p for p in sorted(folder.glob("*.py")) if not p.stem.startswith("_")}
+
+
+@cache
+def _entry_points(room: str) -> dict[str, metadata.EntryPoint]:
+    return {e.name: e for e in metadata.entry_points(group=f"phyla.{room}")}
+
+
+def names(room: str) -> list[str]:
+    """Names of everything `room` offers, found without importing it."""
+    return sorted({*_files(room), *_entry_points(room)})
+
+
+def describe(room: str, name: str) -> str:
+    """First line of the docstring of `name`, read without importing it."""
+    if path := _files(room).get(name):
+        doc = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+        return doc.partition("\n")[0]
+    return f"from the package {_entry_points(room)[name].value.partition(':')[0]}"
+
+
+def load(room: str, name: str) -> Any:
+    """Import and return what `name` offers. An unknown name is answered with the nearest ones and the whole list."""
+    if name in _files(room):
+        module = import_module(f"phyla.{room}.{name}")
+        (offered,) = module.__all__
+        return getattr(module, offered)
+    if name in _entry_points(room):
+        return _entry_points(room)[name].load()
+    near = difflib.get_close_matches(name, names(room), n=2)
+    hint = f"Did you mean {' or '.join(near)}? " if near else ""
+    raise PhylaError(f"{room} has no {name!r}.", f"{hint}There is: {', '.join(names(room))}.")

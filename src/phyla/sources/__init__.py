@@ -1,0 +1,69 @@
+"""Sources: where pictures lie, and how their bytes become pixels.
+
+A source is one public file that offers one class through `__all__`:
+
+- `accepts(path) -> bool`, static and cheap: can this class read what lies at `path`? No two should say yes.
+- `__init__(path)`: remembers the path; nothing is read yet.
+- `entries() -> list[Entry]`: everything found, with unique uris, in an order that depends on the content alone:
+  by uri in a folder, as stored in an archive, a table or a manifest. What is not a picture, or cannot be read, is
+  an entry too, so that no file drops out of a count unseen; `scan` then says what is wrong with it. Left out are
+  hidden files, the clutter of desktops (`Thumbs.db`, `desktop.ini`, `__MACOSX`) and Phyla projects.
+- `read(uri) -> bytes`: called from several threads at once, mostly in order. Raises OSError or `PhylaError`.
+- `labels() -> dict[str, str] | None`, only where labels can lie beside the pictures: uri → class.
+
+A uri is `FILE`, `FILE#MEMBER` (archive) or `FILE#ROW` (table, from 0); FILE is an absolute POSIX path or a URL. Uris
+can always be written as UTF-8: see `phyla.sources._files.escape` for names that could not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from phyla import plugins
+from phyla.sources import _files
+from phyla.sources._decode import DECODER_VERSION, decode, inspect
+from phyla.sources._entry import Entry, Source
+from phyla.types import PhylaError
+
+__all__ = ["DECODER_VERSION", "Entry", "Source", "decode", "inspect", "open_source", "scan"]
+
+_READABLE = "a folder, .tar (.gz, .bz2, .xz), .zip, .parquet (a file or a folder of them), or .csv or .jsonl of paths"
+
+
+def open_source(path: str | Path) -> Source:
+    """The source that can read `path`: local, or a URL that fsspec understands.
+
+    Raises `PhylaError` where nothing lies there, nothing can read it, or the package for its protocol is missing.
+    """
+    path = _files.absolute(str(path))
+    if not _files.exists(path):
+        raise PhylaError(f"There is nothing at {_files.escape(path)}.", "Check the spelling, and that it is mounted.")
+    for name in plugins.names("sources"):
+        source = plugins.load("sources", name)
+        if source.accepts(path):
+            return source(path)  # type: ignore[no-any-return]
+    raise PhylaError(f"{_files.escape(path)} is of no kind that can be read.", f"Give {_READABLE}.")
+
+
+def scan(source: Source, entries: Iterable[Entry]) -> dict[str, list[Any]]:
+    """Read each entry once and tell what it is.
+
+    Returns the columns `uri`, `id` (128-bit BLAKE2b of the bytes, "" if they could not be read), `width` and `height`
+    (as stored, 0 if unknown), and `fault` (None, or why this is no usable picture). Only the picture's header is
+    looked at: damage further in shows when it is decoded. A few µs per picture beside reading it.
+    """
+    table: dict[str, list[Any]] = {"uri": [], "id": [], "width": [], "height": [], "fault": []}
+    for entry in entries:
+        digest, width, height, fault = "", 0, 0, None
+        try:
+            data = source.read(entry.uri)
+            digest = hashlib.blake2b(data, digest_size=16).hexdigest()
+            width, height = inspect(data)
+        except (OSError, PhylaError) as error:
+            fault = _files.reason(error)
+        for column, value in zip(table.values(), (entry.uri, digest, width, height, fault), strict=True):
+            column.append(value)
+    return table

@@ -1,0 +1,16 @@
+"""Files of a project on disk: written aside and renamed, found by recipe, resumed shard by shard.
+
+    phyla.json                      format version, where the images come from, what is current
+    lock                            held by the process that writes
+    images/KEY/                     the table of images
+    scan/00000.parquet …            what reading each file once told (append-only sequence)
+    features/KEY/00000.npy …        one network's features, float16, with 00000.ids.npy beside
+    reduced/KEY/, groups/KEY/, map/KEY/
+    edits.jsonl                     what people said (append-only)
+
+A file is either there and whole or not there. Nothing is a pickle.
+"""
+
+from phyla.store._files import FORMAT, Store, read_array
+
+__all__ = ["FORMAT", "Store", "read_array"]

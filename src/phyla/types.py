@@ -1,0 +1,115 @@
+"""The values that travel between the rooms of Phyla.
+
+n images, d wide, k neighbours or narrow axes, c classes. NumPy and the standard library only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Edit", "Features", "Grouping", "Images", "PhylaError", "Recipe"]
+
+UNSORTED = -1  # the label of an image that was left out
+
+
+class PhylaError(Exception):
+    """A fault the user can mend: what is wrong (`message`) and the way out (`hint`)."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message, self.hint = message, hint
+
+    def __str__(self) -> str:
+        return f"{self.message}\n{self.hint}" if self.hint else self.message
+
+
+@dataclass(frozen=True)
+class Images:
+    """The readable images of a collection, exact copies folded into one row.
+
+    ids : (n,) str, hash of the file's bytes.
+    uris : (n,) str, where the first copy lies: `FILE`, `FILE#ROW` or `FILE#MEMBER`.
+    width, height : (n,) int32, in pixels, as stored (before any EXIF rotation).
+    open : row, shortest side wanted → uint8 (h, w, 3) RGB. A picture may come back smaller than it is stored,
+        never with both sides under the wanted one unless it is stored so. Raises `PhylaError` on a broken image.
+    """
+
+    ids: NDArray[np.str_]
+    uris: NDArray[np.str_]
+    width: NDArray[np.int32]
+    height: NDArray[np.int32]
+    open: Callable[[int, int], NDArray[np.uint8]] = field(repr=False, compare=False)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a result was made. Equal recipes make equal bytes, so `key` names the folder the result lies in.
+
+    room, method : who made it. params : JSON values only, "auto" already resolved. inputs : keys of what went in.
+    version : the method's VERSION, raised whenever its numbers change.
+    """
+
+    room: str
+    method: str
+    params: dict[str, Any] = field(default_factory=dict)
+    inputs: tuple[str, ...] = ()
+    version: int = 1
+    seed: int = 0
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+
+    @property
+    def key(self) -> str:
+        return f"{self.method}-{hashlib.sha256(self.to_json().encode()).hexdigest()[:12]}"
+
+
+@dataclass(frozen=True)
+class Features:
+    """One network's description of every image: `shards()` yields (rows, X float32 (rows, d)) in order."""
+
+    ids: NDArray[np.str_]
+    width: int
+    shards: Callable[[], Any] = field(repr=False, compare=False)
+    recipe: Recipe
+
+
+@dataclass(frozen=True)
+class Grouping:
+    """Groups of images.
+
+    labels : (n,) int32, −1 = left out. best : (n,) int32, the most likely group, of left-out images too.
+    strength : (n,) float32 in 0..1, 1 = all voters agree. scores : label-free figures of the whole.
+    """
+
+    labels: NDArray[np.int32]
+    best: NDArray[np.int32]
+    strength: NDArray[np.float32]
+    scores: dict[str, Any]
+    recipe: Recipe
+
+    @property
+    def n_groups(self) -> int:
+        return int(self.best.max()) + 1 if len(self.best) else 0
+
+
+@dataclass(frozen=True)
+class Edit:
+    """One thing a person said: of image ids and class names, never of group numbers."""
+
+    seq: int
+    op: str
+    ids: tuple[str, ...]
+    classes: tuple[str, ...]
+    by: str = ""
+    at: str = ""
