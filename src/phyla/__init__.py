@@ -1,8 +1,8 @@
 """Phyla sorts unlabelled image collections into classes.
 
-    >>> import phyla
-    >>> project = phyla.sort("photos/")         # doctest: +SKIP
-    >>> project.show()                          # doctest: +SKIP
+>>> import phyla
+>>> project = phyla.sort("photos/")         # doctest: +SKIP
+>>> project.show()                          # doctest: +SKIP
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from phyla.project import Project, sort
 
 __all__ = ["PhylaError", "Project", "__version__", "sort"]
-__version__ = "0.1.0"
+from phyla._version import __version__
 
 # OpenMP reads this once, when the first library that uses it is loaded. Threads that spin while they wait take the
 # processor from everything else, this program's other threads first.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -71,7 +72,8 @@ class Recipe:
 
     @property
     def key(self) -> str:
-        return f"{self.method}-{hashlib.sha256(self.to_json().encode()).hexdigest()[:12]}"
+        plain = re.sub("[^a-z0-9]+", "-", self.method.lower())[-40:]  # a method may be named by a path
+        return f"{plain}-{hashlib.sha256(self.to_json().encode()).hexdigest()[:12]}"
 
 
 @dataclass(frozen=True)

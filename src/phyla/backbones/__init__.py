@@ -2,17 +2,28 @@
 
 One file a family. A family offers a class with three static methods: `cards()` lists the networks it knows by name,
 `card(name)` describes one (and says, fast, why it can't be had), `load(card, threads, precision)` makes it run as a
-`Network`. A network is asked for by its name, `lite0`, or by family and name: `onnx:path/to/network.onnx`.
+`Network`; a family that does not run on OpenVINO has a fourth, `precision()`, what it computes in. A network is asked
+for by its name, `lite0`, or by family and name: `onnx:path/to/network.onnx`.
 """
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
 from phyla import plugins
 from phyla.backbones._card import Card, Network, fit
 from phyla.backbones._extract import Shard, extract
-from phyla.types import PhylaError
+from phyla.backbones._openvino import best_precision
+from phyla.types import PhylaError, Recipe
 
-__all__ = ["Card", "Network", "Shard", "card", "cards", "extract", "fit", "load"]
+__all__ = ["Card", "Network", "Shard", "card", "cards", "extract", "fit", "load", "measure", "recipe"]
+
+_MEASURED = 8  # pictures a call of `measure`
+_VERSION = 1  # raised when the same picture and card give other features
 
 
 def cards() -> list[Card]:
@@ -21,7 +32,7 @@ def cards() -> list[Card]:
 
 
 def card(name: str) -> Card:
-    """The card of the network asked for as `name`. A card of a family has its name as a prefix, but for bundled ones."""
+    """The card of the network asked for as `name`."""
     family, colon, rest = name.partition(":")
     if colon and family in plugins.names("backbones"):
         return plugins.load("backbones", family).card(rest)
@@ -34,7 +45,38 @@ def card(name: str) -> Card:
     raise PhylaError(f"There is no backbone {name!r}.", f"Bundled: {known_names}. From elsewhere: {prefixes}.")
 
 
+def _family(card: Card) -> Any:
+    return plugins.load("backbones", card.name.partition(":")[0] if ":" in card.name else "lite")
+
+
+def recipe(card: Card, decoder: int) -> Recipe:
+    """What the features of `card`'s network on this machine depend on."""
+    precision = getattr(_family(card), "precision", best_precision)()
+    looks = {"size": card.size, "crop": card.crop, "interpolation": card.interpolation}
+    scale = {"mean": card.mean, "std": card.std}
+    weights = {"weights": card.weights, "sha256": card.sha256, "precision": precision, "decoder": decoder}
+    return Recipe("features", card.name, looks | scale | weights, version=_VERSION)
+
+
 def load(card: Card, threads: int, precision: str = "auto") -> Network:
-    """The network of `card`, ready to run in up to `threads` threads."""
-    family = card.name.partition(":")[0] if ":" in card.name else "lite"
-    return plugins.load("backbones", family).load(card, threads, precision)
+    """The network of `card`, ready to run in up to `threads` threads; `precision` "f32", "bf16" or the best here."""
+    network: Network = _family(card).load(card, threads, precision)
+    return network
+
+
+def measure(card: Card, threads: int, seconds: float = 2.0) -> float:
+    """Images a second that the network of `card` looks at in `threads` threads, decoding and resizing left out."""
+    network = load(card, threads)
+    pictures = np.zeros((_MEASURED, card.size, card.size, 3), np.uint8)
+    network(pictures)
+    end = perf_counter() + seconds
+
+    def repeat(_: int) -> tuple[int, float]:
+        done, started = 0, perf_counter()
+        while perf_counter() < end:
+            network(pictures)
+            done += _MEASURED
+        return done, perf_counter() - started
+
+    with ThreadPoolExecutor(threads) as pool:
+        return sum(done / took for done, took in pool.map(repeat, range(threads)))

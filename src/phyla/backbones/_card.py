@@ -19,7 +19,6 @@ class Network(Protocol):
     def __call__(self, pictures: NDArray[np.uint8]) -> NDArray[np.float32]: ...
 
 
-
 @dataclass(frozen=True)
 class Card:
     """A network's card.

@@ -16,10 +16,12 @@ TASK = 8
 # Pictures a shard: at a hundred a second a killed run loses twenty seconds; a million pictures make 500 files.
 SHARD = 256 * TASK
 
+_HALF = float(np.finfo(np.float16).max)
+
 
 @dataclass(frozen=True)
 class Shard:
-    """`features[i]` is network i's float16 (r, dim) for the r `rows`; a broken picture's row is NaN, its reason in `faults`."""
+    """`features[i]` is network i's float16 (r, dim) of the r `rows`; NaN for a broken one, its reason in `faults`."""
 
     rows: NDArray[np.intp]
     features: list[NDArray[np.float16]]
@@ -59,7 +61,7 @@ def extract(
         for network, pictures in zip(networks, inputs, strict=True):
             X = np.full((len(task), network.card.dim), np.nan, np.float16)
             if good:
-                X[is_good] = network(pictures[:good])
+                X[is_good] = network(pictures[:good]).clip(-_HALF, _HALF)
             features.append(X)
         return Shard(np.array(task, np.intp), features, faults)
 

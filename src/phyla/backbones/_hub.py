@@ -126,5 +126,5 @@ def read_json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as fault:
         raise PhylaError(f"{path} can't be read: {fault}.", "It should hold one JSON object.") from fault
     if not isinstance(content, dict):
-        raise PhylaError(f"{path} does not hold a JSON object.", "It should look like {\"size\": 224, …}.")
+        raise PhylaError(f"{path} does not hold a JSON object.", 'It should look like {"size": 224, …}.')
     return content

@@ -28,7 +28,7 @@ def _core() -> Any:
 
 
 def best_precision() -> str:
-    """"bf16" where the processor computes in it, "f32" elsewhere."""
+    """ "bf16" where the processor computes in it, "f32" elsewhere."""
     return "bf16" if "BF16" in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "f32"
 
 

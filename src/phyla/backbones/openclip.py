@@ -65,5 +65,9 @@ class OpenCLIP:
         )  # fmt: skip
 
     @staticmethod
+    def precision() -> str:
+        return "f32"
+
+    @staticmethod
     def load(card: Card, threads: int, precision: str) -> Network:
         return TorchNetwork(card, _model(card.name.removeprefix("openclip:")).encode_image, precision)

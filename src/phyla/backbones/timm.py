@@ -58,5 +58,9 @@ class Timm:
         )  # fmt: skip
 
     @staticmethod
+    def precision() -> str:
+        return "f32"
+
+    @staticmethod
     def load(card: Card, threads: int, precision: str) -> Network:
         return TorchNetwork(card, _model(card.name.removeprefix("timm:")), precision)

@@ -1,4 +1,5 @@
 """Run a function over tasks. An engine knows nothing of images.
 
-One file an engine; it offers one function, `run(function, tasks, workers)`, that yields the results in the order of the tasks.
+One file an engine; it offers one function, `run(function, tasks, workers)`, that yields the results in the order of
+the tasks.
 """

@@ -17,7 +17,6 @@ from phyla.types import PhylaError
 
 __all__ = ["TSNE"]
 
-VERSION = 1
 _ANCHORS = 3  # embedded rows that decide where another row is placed
 _FEW = 3_000  # rows below which the tree code (Barnes-Hut) is quicker than interpolation
 
@@ -58,6 +57,8 @@ class TSNE(TransformerMixin, BaseEstimator):
     >>> TSNE().fit_transform(X).shape
     (50, 2)
     """
+
+    VERSION = 1
 
     def __init__(
         self,

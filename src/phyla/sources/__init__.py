@@ -28,7 +28,7 @@ from phyla.sources._decode import DECODER_VERSION, decode, inspect
 from phyla.sources._entry import Entry, Source
 from phyla.types import PhylaError
 
-__all__ = ["DECODER_VERSION", "Entry", "Source", "decode", "inspect", "open_source", "scan"]
+__all__ = ["DECODER_VERSION", "Entry", "Source", "decode", "inspect", "match", "open_source", "scan"]
 
 _READABLE = "a folder, .tar (.gz, .bz2, .xz), .zip, .parquet (a file or a folder of them), or .csv or .jsonl of paths"
 
@@ -44,7 +44,7 @@ def open_source(path: str | Path) -> Source:
     for name in plugins.names("sources"):
         source = plugins.load("sources", name)
         if source.accepts(path):
-            return source(path)  # type: ignore[no-any-return]
+            return source(path)
     raise PhylaError(f"{_files.escape(path)} is of no kind that can be read.", f"Give {_READABLE}.")
 
 
@@ -67,3 +67,24 @@ def scan(source: Source, entries: Iterable[Entry]) -> dict[str, list[Any]]:
         for column, value in zip(table.values(), (entry.uri, digest, width, height, fault), strict=True):
             column.append(value)
     return table
+
+
+def match(uris: list[str], labels: dict[str, str]) -> list[str | None]:
+    """The label of each uri; None where there is none.
+
+    A uri matches the whole of another, or else the longest end of path parts that they share, if only one has it: so
+    `train/cat/1.jpg` finds `/data/train/cat/1.jpg`, and two different `1.jpg` find nothing by their name alone.
+    """
+
+    def ends(uri: str) -> list[str]:
+        return [uri[i:] for i in [0, *(i + 1 for i, c in enumerate(uri) if c == "/")] if uri[i:]]
+
+    by_end: dict[str, set[str]] = {}
+    for uri in labels:
+        for end in ends(uri):
+            by_end.setdefault(end, set()).add(uri)
+    found: list[str | None] = []
+    for uri in uris:
+        shared = next((by_end[end] for end in ends(uri) if end in by_end), set())
+        found.append(labels[next(iter(shared))] if len(shared) == 1 else None)
+    return found

@@ -22,6 +22,8 @@ class Entry:
 class Source(Protocol):
     """What `phyla.sources` says of a source, for type checkers."""
 
+    path: str
+
     def __init__(self, path: str) -> None: ...
 
     @staticmethod

@@ -129,6 +129,9 @@ class Store:
     def write_json(self, name: str, value: Any) -> None:
         self.write(name, (json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode())
 
+    def read_json(self, name: str) -> Any:
+        return json.loads((self.folder / name).read_text(encoding="utf-8"))
+
     def write_array(self, name: str, array: NDArray[Any]) -> None:
         buffer = io.BytesIO()
         np.save(buffer, array, allow_pickle=False)
@@ -174,7 +177,7 @@ class Store:
 
     def shards(self, stage: str, suffix: str) -> list[Path]:
         """Finished shards of a sequence, in order: 00000.suffix, 00001.suffix, … up to the first that is missing."""
-        found = []
+        found: list[Path] = []
         while (path := self.folder / stage / f"{len(found):05}.{suffix}").exists():
             found.append(path)
         return found

@@ -1,0 +1,5 @@
+import sys
+
+from phyla.cli import main
+
+sys.exit(main())

@@ -1,0 +1,121 @@
+"""Groups as files: a table, written and read back, or a folder a group."""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from phyla.types import PhylaError
+
+_LONGEST_NAME = 100  # characters; file systems allow 255 bytes
+
+
+def refuse_to_overwrite(path: Path, force: bool) -> None:
+    """Raise `PhylaError` where `path` is there already, or can't be a table."""
+    if path.suffix.lower() not in (".csv", ".parquet"):
+        raise PhylaError(f"{path} is neither a .csv nor a .parquet.", "End its name in one of these.")
+    if path.exists() and not force:
+        raise PhylaError(f"{path} is there already.", "Give another name, or --force to replace it.")
+
+
+def write_rows(rows: Mapping[str, NDArray[Any]], path: Path, force: bool) -> int:
+    """Write columns to a .csv or .parquet, aside first and then renamed. Returns the number of rows."""
+    refuse_to_overwrite(path, force)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        if path.suffix.lower() == ".csv":
+            with aside.open("w", newline="", encoding="utf-8") as file:
+                writer = csv.writer(file)
+                writer.writerow(rows)
+                plain = {k: v.astype(int) if v.dtype == bool else v for k, v in rows.items()}
+                plain["strength"] = plain["strength"].astype(float).round(4)
+                writer.writerows(zip(*(column.tolist() for column in plain.values()), strict=True))
+        else:
+            import pyarrow as pa
+            import pyarrow.parquet as pq
+
+            pq.write_table(pa.table(dict(rows)), aside)
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+    return len(rows["uri"])
+
+
+def read_rows(path: Path) -> dict[str, NDArray[Any]]:
+    """The columns uri, group and left_out of a table that `write_rows` wrote."""
+    import pyarrow as pa
+    import pyarrow.csv as pa_csv
+    import pyarrow.parquet as pq
+
+    if not path.exists():
+        raise PhylaError(f"There is no {path}.", "Check the spelling.")
+    try:
+        if path.suffix.lower() == ".csv":
+            quoted = pa_csv.ParseOptions(newlines_in_values=True)
+            table = pa_csv.read_csv(path, parse_options=quoted)
+        else:
+            table = pq.read_table(path)
+        uri, group, left_out = (table[c].to_numpy() for c in ("uri", "group", "left_out"))
+        return {"uri": uri.astype(object), "group": group.astype(int), "left_out": left_out.astype(bool)}
+    except (KeyError, ValueError, TypeError, pa.ArrowException) as fault:
+        raise PhylaError(
+            f"{path} is not a table that predict or export wrote: {fault}.", "It needs uri, group and left_out."
+        ) from fault
+
+
+def _safe(name: str) -> str:
+    """`name` as one plain part of a path on any system."""
+    plain = re.sub(r'[\x00-\x1f<>:"/\\|?*�]+', "_", name).strip(" .")[:_LONGEST_NAME]
+    return plain or "_"
+
+
+def write_tree(
+    rows: Mapping[str, NDArray[Any]], read: Callable[[str], bytes], folder: Path, copy: bool, force: bool
+) -> int:
+    """Put every readable file in `folder`/GROUP/, the left-out ones in `folder`/unsorted/. Returns how many.
+
+    Files on this disk are linked unless `copy`; rows of tables and members of archives are always written out. Two
+    files of one name get a number. Nothing that is already there is replaced.
+    """
+    if folder.exists() and any(folder.iterdir()) and not force:
+        raise PhylaError(f"{folder} is not empty.", "Name another folder, or give --force to add to it.")
+    taken: set[Path] = set()
+    for uri, group, name, left_out in zip(
+        *(rows[c].tolist() for c in ("uri", "group", "name", "left_out")), strict=True
+    ):
+        if group < 0:
+            continue
+        place = folder / ("unsorted" if left_out else _safe(name or f"group {group}"))
+        place.mkdir(parents=True, exist_ok=True)
+        file, _, part = uri.partition("#")
+        original = Path(uri) if Path(uri).is_file() else None
+        data = b"" if original and not copy else read(uri)
+        leaf = _safe(Path(uri).name if original else Path(part).name if "." in part else f"{Path(file).stem}-{part}")
+        suffix = "" if original or "." in leaf else _suffix(data)
+        target = place / f"{leaf}{suffix}"
+        number = 1
+        while target in taken or os.path.lexists(target):
+            number += 1
+            target = place / f"{Path(leaf).stem} ({number}){Path(leaf).suffix}{suffix}"
+        taken.add(target)
+        if original and not copy:
+            target.symlink_to(original.absolute())
+        else:
+            target.write_bytes(data)
+    return len(taken)
+
+
+def _suffix(data: bytes) -> str:
+    import io
+
+    from PIL import Image
+
+    with Image.open(io.BytesIO(data)) as picture:
+        return f".{(picture.format or 'bin').lower()}".replace("jpeg", "jpg")

@@ -1,0 +1,30 @@
+"""Progress on stderr: what is being done, how far, how fast, how long still."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+__all__ = ["Progress"]
+
+
+class Progress:
+    """`with progress(what, todo, of) as advance: … advance(n)`.
+
+    Nothing shows when `quiet`, or when nothing is to do. A log file gets a line now and then, a terminal a moving bar.
+    """
+
+    def __init__(self, quiet: bool) -> None:
+        self.quiet = quiet
+
+    @contextmanager
+    def __call__(self, what: str, todo: int, of: int) -> Iterator[Callable[[int], object]]:
+        from tqdm import tqdm
+
+        hidden = self.quiet or not todo
+        every = 0.2 if sys.stderr.isatty() else 30.0  # seconds
+        with tqdm(
+            total=of, initial=of - todo, desc=f"{what:12}", unit=" images", disable=hidden, mininterval=every
+        ) as bar:
+            yield bar.update

@@ -1,0 +1,230 @@
+"""The commands: parse, call one method of `Project`, print. Results go to stdout, progress and errors to stderr."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from phyla import __version__
+from phyla.types import PhylaError
+
+DESCRIPTION = "Sort unlabelled images into groups that mean something, on this machine alone."
+EPILOG = "Start with: phyla sort PHOTOS        (or, with no photos at hand: phyla demo)"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="phyla", description=DESCRIPTION, epilog=EPILOG)
+    parser.add_argument("--version", action="version", version=f"phyla {__version__}")
+    verbs = parser.add_subparsers(dest="verb", metavar="COMMAND", required=True)
+
+    def verb(run: Callable[[argparse.Namespace], Any], name: str, help: str) -> Callable[..., Any]:
+        command = verbs.add_parser(name, help=help, description=help)
+        command.set_defaults(run=run)
+        command.add_argument("--json", action="store_true", help="print the result as JSON")
+        return command.add_argument
+
+    def work(add: Callable[..., Any]) -> None:
+        add("--threads", type=int, help="use at most this many processors (default: all)")
+        add("-q", "--quiet", action="store_true", help="show no progress")
+
+    def how(add: Callable[..., Any]) -> None:
+        add("--backbone", help="networks to describe images by, with commas (default: lite0,lite1,lite2)")
+        add("-k", "--groups", type=int, help="how many groups (default: found out)")
+        add("--method", default="vote", help="the grouping method (default: %(default)s); see phyla methods")
+        add("--agreement", type=float, default=0.5, help="leave out images under this strength (default: %(default)s)")
+        add("--seed", type=int, default=0, help="the same seed gives the same groups (default: %(default)s)")
+        work(add)
+
+    add = verb(_sort, "sort", "Sort images into groups; run again, it goes on where it was.")
+    add("source", nargs="?", help="a folder, .zip, .tar, .parquet, or .csv of paths; by default the project's own")
+    add("-o", "--project", help="the folder to keep everything in (default: NAME.phyla here)")
+    add("--open", action="store_true", help="open the report in a browser")
+    how(add)
+    add = verb(_demo, "demo", "Run the main job on 1,797 handwritten digits that come with Phyla's libraries.")
+    add("-o", "--project", default="digits.phyla", help="default: %(default)s")
+    add("--open", action="store_true", help="open the report in a browser")
+    how(add)
+    add = verb(_show, "show", "Tell what a project holds.")
+    add("project")
+    add = verb(_name, "name", "Give a group a name.")
+    add("project")
+    add("group", type=int)
+    add("name")
+    add = verb(_export, "export", "Write the groups as a .csv, a .parquet, or a folder with a folder a group.")
+    add("project")
+    add("to", help="OUT.csv, OUT.parquet, or a folder")
+    add("--copy", action="store_true", help="put copies into the folders instead of links")
+    add("--force", action="store_true", help="replace a file or add to a folder that is there")
+    add = verb(_predict, "predict", "Assign new images to a project's groups.")
+    add("project")
+    add("source", help="the new images: anything that sort takes")
+    add("-o", "--to", required=True, metavar="OUT", help="OUT.csv or OUT.parquet")
+    add("--force", action="store_true", help="replace OUT if it is there")
+    work(add)
+    add = verb(_score, "score", "Compare groups with known classes.")
+    add("groups", metavar="PROJECT|OUT.csv", help="a project, or what predict wrote")
+    add("truth", help="a CSV with the columns uri and label, or a Parquet file with a label column")
+    add = verb(_backbones, "backbones", "List the networks.")
+    add("--measure", action="store_true", help="time each on this machine")
+    add("--threads", type=int, help="use at most this many processors (default: all)")
+    add = verb(_methods, "methods", "List every method, room by room.")
+    return parser
+
+
+def _sort(args: argparse.Namespace) -> Any:
+    from phyla.project import DEFAULT_BACKBONES, Project, sort
+
+    options = {name: getattr(args, name) for name in ("groups", "method", "agreement", "seed", "threads", "quiet")}
+    options["backbone"] = args.backbone.split(",") if args.backbone else DEFAULT_BACKBONES
+    if args.source is None:
+        if args.project is None:
+            raise PhylaError("Sort what?", "phyla sort PHOTOS, or phyla sort --project PROJECT to go on with one.")
+        project = Project(args.project)
+        project.sort(**options)
+    else:
+        project = sort(args.source, args.project, **options)
+    if args.open:
+        import webbrowser
+
+        webbrowser.open(project.report.absolute().as_uri())
+    return project.show(), _summary
+
+
+def _demo(args: argparse.Namespace) -> Any:
+    from phyla._demo import digits
+
+    args.source = digits("digits")
+    return _sort(args)
+
+
+def _show(args: argparse.Namespace) -> Any:
+    from phyla.project import Project
+
+    return Project(args.project).show(), _summary
+
+
+def _summary(told: dict[str, Any]) -> str:
+    lines = [
+        f"{told['images']:,} files: {told['unique']:,} images, {told['copies']:,} exact copies, "
+        f"{told['unreadable']:,} unreadable.",
+        f"{told['groups']:,} groups; {told['unsorted']:,} images left unsorted, mean agreement {told['strength']:.0%}.",
+    ]
+    for group in told["sizes"][:_SHOWN]:
+        label = group["name"] or f"group {group['group']}"
+        lines.append(f"  {label:24} {group['images']:9,}   agreement {group['strength']:4.0%}")
+    if len(told["sizes"]) > _SHOWN:
+        lines.append(f"  … and {len(told['sizes']) - _SHOWN:,} more")
+    for broken in told["unreadable_files"][:_SHOWN_BROKEN]:
+        lines.append(f"  unreadable: {broken['uri']} ({broken['reason']})")
+    if len(told["unreadable_files"]) > _SHOWN_BROKEN:
+        lines.append(f"  … and {len(told['unreadable_files']) - _SHOWN_BROKEN:,} more unreadable: see the report")
+    return "\n".join([*lines, f"Report: {told['report']}", f"Project: {told['project']}"])
+
+
+_SHOWN, _SHOWN_BROKEN = 30, 5
+
+
+def _name(args: argparse.Namespace) -> Any:
+    from phyla.project import Project
+
+    Project(args.project).name(args.group, args.name)
+    return {"group": args.group, "name": args.name}, lambda told: f"Group {told['group']} is called {told['name']!r}."
+
+
+def _export(args: argparse.Namespace) -> Any:
+    from phyla.project import Project
+
+    count = Project(args.project).export(args.to, copy=args.copy, force=args.force)
+    return {"to": args.to, "written": count}, lambda told: f"{told['written']:,} written to {told['to']}."
+
+
+def _predict(args: argparse.Namespace) -> Any:
+    from phyla.project import Project
+
+    rows = Project(args.project).predict(args.source, args.to, force=args.force, threads=args.threads, quiet=args.quiet)
+    read = rows["group"] >= 0
+    told = {
+        "to": args.to,
+        "images": len(read),
+        "unreadable": int((~read).sum()),
+        "left_out": int((rows["left_out"] & read).sum()),
+    }
+    return (
+        told,
+        lambda t: (
+            f"{t['images']:,} files: {t['left_out']:,} left out, {t['unreadable']:,} unreadable. Written to {t['to']}."
+        ),
+    )
+
+
+def _score(args: argparse.Namespace) -> Any:
+    from pathlib import Path
+
+    from phyla._export import read_rows
+    from phyla.project import Project, score_rows
+
+    if Path(args.groups).suffix.lower() in (".csv", ".parquet"):
+        told = score_rows(read_rows(Path(args.groups)), args.truth)
+    else:
+        told = Project(args.groups).score(args.truth)
+    return told, lambda t: "\n".join(f"{k:24}{v:.4f}" if isinstance(v, float) else f"{k:24}{v}" for k, v in t.items())
+
+
+def _backbones(args: argparse.Namespace) -> Any:
+    from dataclasses import asdict
+
+    from phyla import backbones
+    from phyla.project import cores
+
+    told = [asdict(card) for card in backbones.cards()]
+    for row, card in zip(told, backbones.cards(), strict=True):
+        if args.measure:
+            row["images_per_second"] = round(backbones.measure(card, args.threads or cores()))
+    return told, _backbone_table
+
+
+def _backbone_table(told: list[dict[str, Any]]) -> str:
+    lines = [f"{'name':8}{'pixels':>7}{'dim':>6}{'MB':>6}{'img/s':>7}  {'licence':12}offline"]
+    for c in told:
+        offline = "yes" if c["offline"] else "no"
+        lines.append(
+            f"{c['name']:8}{c['size']:>7}{c['dim']:>6}{c['megabytes']:>6.0f}{c['images_per_second']:>7.0f}"
+            f"  {c['licence']:12}{offline}"
+        )
+    lines.append("img/s: on the two cores of docs/benchmarks.md; phyla backbones --measure times this machine.")
+    lines.append("Others: onnx:FILE.onnx (offline), and timm:NAME, openclip:NAME/TAG, hf:ORG/REPO (extras).")
+    return "\n".join(lines)
+
+
+def _methods(args: argparse.Namespace) -> Any:
+    from phyla import plugins
+
+    rooms = ("sources", "backbones", "reduce", "cluster", "engine")
+    told = {room: {name: plugins.describe(room, name) for name in plugins.names(room)} for room in rooms}
+    return told, lambda t: "\n".join(
+        f"{room}\n" + "\n".join(f"  {name:10} {line}" for name, line in listed.items()) for room, listed in t.items()
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; the exit status is 0, 2 for a fault the user can mend, 130 for an interrupt."""
+    args = _parser().parse_args(argv)
+    try:
+        told, plain = args.run(args)
+    except PhylaError as fault:
+        print(f"phyla: {fault.message}", file=sys.stderr)
+        if fault.hint:
+            print(f"  {fault.hint}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("phyla: stopped; run the same command again to go on.", file=sys.stderr)
+        return 130
+    text = json.dumps(told, indent=1, ensure_ascii=False) if args.json else plain(told)
+    try:
+        print(text)
+    except UnicodeEncodeError:  # a terminal that can't show a file's name
+        print(text.encode("ascii", "backslashreplace").decode())
+    return 0

@@ -1,0 +1,174 @@
+"""Voting: many k-means over the networks' spaces, their consensus, and a discriminant trained on it (default)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, ClusterMixin
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from phyla.cluster._how_many import how_many
+from phyla.cluster._lloyd import kmeans, nearest
+
+__all__ = ["Vote"]
+
+# Rows a voter is fitted to: its centres are settled by then, and different rows make voters differ.
+_SAMPLE = 20_000
+# Axes of each space a voter may use. CIFAR-10 is grouped worse with 16 (0.79) or 64 (0.68) of them than with 24 to 40.
+_WIDTHS = (24, 32, 40)
+# Share of the mean variance mixed into the covariance: enough to invert it when groups are small.
+_SHRINKAGE = 0.1
+_DENSE = 1_000  # side of the clusters × clusters matrix up to which all eigenvectors cost under a second
+
+
+class Vote(ClusterMixin, BaseEstimator):
+    """Consensus of many k-means (the galaxy morphology pipeline, 2023: several clusterers vote).
+
+    Each voter sees its own rows and its own number of leading axes of every space. The co-association of images i and
+    j, the share of voters that put them together (Fred and Jain, 2005), is an n × n matrix; its leading eigenvectors
+    are those of the voters' clusters × clusters matrix carried over to the images (Li et al., 2012, "transfer cut"), so
+    it is never formed and nothing is sampled. K-means on these vectors gives the consensus; a linear discriminant with
+    one shared covariance (Fisher, 1936), trained on it in all axes, gives the groups and labels new images.
+
+    60,000 × 192 takes about 15 s on two cores; O(n · voters · groups · d).
+
+    Parameters
+    ----------
+    n_clusters : int or None, found by stability where None.
+    blocks : widths of the spaces that X holds side by side; None for a single one.
+    n_voters : how many.
+
+    Attributes
+    ----------
+    labels_ : (n,) int32. strength_ : (n,) float32, the voters' share that agrees with the label.
+    centers_, widths_, owner_, shares_ : the voters; coef_, intercept_ : the discriminant.
+    """
+
+    VERSION = 1
+
+    blocks_: NDArray[np.int_]
+    coef_: NDArray[np.float32]
+    intercept_: NDArray[np.float32]
+
+    def __init__(
+        self,
+        n_clusters: int | None = None,
+        *,
+        blocks: Sequence[int] | None = None,
+        n_voters: int = 40,
+        random_state: int = 0,
+    ) -> None:
+        self.n_clusters = n_clusters
+        self.blocks = blocks
+        self.n_voters = n_voters
+        self.random_state = random_state
+
+    def fit(self, X: Any, y: Any = None) -> Vote:
+        X = validate_data(self, X, dtype=np.float32, order="C", ensure_min_samples=2)
+        blocks = self.blocks or (X.shape[1],)
+        if sum(blocks) != X.shape[1]:
+            raise ValueError(f"blocks add up to {sum(blocks)}, but X has {X.shape[1]} columns")
+        self.blocks_ = np.array(blocks)
+        rng = np.random.default_rng(self.random_state)
+        k = self.n_clusters
+        if k is None:
+            k, self.evidence_ = how_many(self._view(X, _WIDTHS[1]), rng)
+        k = self.n_clusters_ = min(k, len(X))
+
+        self.widths_ = rng.choice(_WIDTHS, self.n_voters)
+        centres = []
+        for width in self.widths_:
+            sample = rng.choice(len(X), min(_SAMPLE, max(k, int(0.7 * len(X)))), replace=False)
+            centres.append(kmeans(self._view(X[sample], width), k, rng, restarts=3))
+        self.centers_ = np.stack([np.pad(c, ((0, 0), (0, X.shape[1] - c.shape[1]))) for c in centres])
+
+        votes = self._votes(X)
+        agreed = self._consensus(votes, rng)
+        self._discriminate(X, agreed)
+        # The largest group comes first.
+        order = np.argsort(-np.bincount(self._label(X), minlength=len(self.intercept_)), kind="stable")
+        self.coef_, self.intercept_ = np.ascontiguousarray(self.coef_[:, order]), self.intercept_[order]
+        label = self._label(X)
+        # How each voter's clusters divide among the groups: its vote for an image is this row.
+        self.shares_ = np.zeros((self.n_voters, k, k), np.float32)
+        for voter in range(self.n_voters):
+            np.add.at(self.shares_[voter], (votes[:, voter], label), 1)
+        self.shares_ /= np.maximum(self.shares_.sum(2, keepdims=True), 1)
+        self.labels_, self.strength_ = label, self._agreement(votes, label)
+        return self
+
+    def assign(self, X: Any) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """The group of each row of X (n, d) and the share of voters that agree. O(n · voters · groups · d)."""
+        check_is_fitted(self)
+        X = validate_data(self, X, reset=False, dtype=np.float32, order="C")
+        label = self._label(X)
+        return label, self._agreement(self._votes(X), label)
+
+    def predict(self, X: Any) -> NDArray[np.int32]:
+        check_is_fitted(self)
+        return self._label(validate_data(self, X, reset=False, dtype=np.float32))
+
+    def _view(self, X: NDArray[np.float32], width: int) -> NDArray[np.float32]:
+        """The first `width` axes of every space."""
+        starts = np.cumsum(self.blocks_) - self.blocks_
+        columns = [c for s, b in zip(starts, self.blocks_, strict=True) for c in range(s, s + min(b, width))]
+        return np.ascontiguousarray(X[:, columns])
+
+    def _votes(self, X: NDArray[np.float32]) -> NDArray[np.int32]:
+        """(n, voters): each voter's cluster for each row."""
+        votes = np.empty((len(X), self.n_voters), np.int32)
+        for width in np.unique(self.widths_):
+            view = self._view(X, width)
+            for voter in np.flatnonzero(self.widths_ == width):
+                votes[:, voter] = nearest(view, self.centers_[voter, :, : view.shape[1]])[1][:, 0]
+        return votes
+
+    def _consensus(self, votes: NDArray[np.int32], rng: np.random.Generator) -> NDArray[np.int32]:
+        """(n,): groups of rows that the voters put together."""
+        from scipy.linalg import eigh
+        from scipy.sparse import csr_array
+        from scipy.sparse.linalg import eigsh
+
+        n, k, m = len(votes), self.n_clusters_, self.n_clusters_ * self.n_voters
+        chosen = votes + k * np.arange(self.n_voters, dtype=np.int32)
+        starts = np.arange(0, n * self.n_voters + 1, self.n_voters)
+        member = csr_array((np.ones(chosen.size, np.float32), chosen.ravel(), starts), shape=(n, m))
+        together = (member.T @ member).toarray()
+        root = np.sqrt(np.maximum(np.diag(together) * self.n_voters, 1))
+        together = together / np.outer(root, root)
+        # The few largest of many are quicker by Lanczos, from a fixed start so that the answer is too.
+        few = m > _DENSE
+        vectors = eigsh(together, k, v0=np.ones(m))[1] if few else eigh(together, subset_by_index=(m - k, m - 1))[1]
+        place = np.ascontiguousarray(member @ (vectors / root[:, None]).astype(np.float32))
+        # Rows on the unit sphere (Ng, Jordan and Weiss, 2001).
+        place /= np.maximum(np.linalg.norm(place, axis=1, keepdims=True), 1e-12)
+        sample = place[rng.choice(n, min(_SAMPLE, n), replace=False)]
+        return nearest(place, kmeans(sample, k, rng, restarts=10))[1][:, 0]
+
+    def _discriminate(self, X: NDArray[np.float32], labels: NDArray[np.int32]) -> None:
+        """Fit x·coef_ + intercept_: the log posterior of Gaussians with equal weights and one covariance."""
+        d = X.shape[1]
+        found, codes = np.unique(labels, return_inverse=True)
+        means = np.stack([X[codes == c].mean(0) for c in range(len(found))])
+        scatter = np.zeros((d, d))
+        for start in range(0, len(X), _SAMPLE):
+            part = slice(start, start + _SAMPLE)
+            residual = X[part] - means[codes[part]]
+            scatter += residual.T @ residual
+        scatter /= len(X)
+        level = max(np.trace(scatter) / d, 1e-12)
+        scatter = (1 - _SHRINKAGE) * scatter + _SHRINKAGE * level * np.eye(d)
+        self.coef_ = np.linalg.solve(scatter, means.T).astype(np.float32)
+        self.intercept_ = (-0.5 * np.einsum("cd,dc->c", means, self.coef_)).astype(np.float32)
+
+    def _label(self, X: NDArray[np.float32]) -> NDArray[np.int32]:
+        return (X @ self.coef_ + self.intercept_).argmax(1).astype(np.int32)
+
+    def _agreement(self, votes: NDArray[np.int32], label: NDArray[np.int32]) -> NDArray[np.float32]:
+        share = np.zeros(len(votes), np.float32)
+        for voter in range(self.n_voters):
+            share += self.shares_[voter, votes[:, voter], label]
+        return (share / self.n_voters).astype(np.float32)
