@@ -35,6 +35,7 @@ def _parser() -> argparse.ArgumentParser:
         add("-k", "--groups", type=int, help="how many groups (default: found out)")
         add("--method", default="vote", help="the grouping method (default: %(default)s); see phyla methods")
         add("--agreement", type=float, default=0.5, help="leave out images under this strength (default: %(default)s)")
+        add("--no-report", dest="report", action="store_false", help="draw no map and no report")
         add("--seed", type=int, default=0, help="the same seed gives the same groups (default: %(default)s)")
         work(add)
 
@@ -77,7 +78,9 @@ def _parser() -> argparse.ArgumentParser:
 def _sort(args: argparse.Namespace) -> Any:
     from phyla.project import DEFAULT_BACKBONES, Project, sort
 
-    options = {name: getattr(args, name) for name in ("groups", "method", "agreement", "seed", "threads", "quiet")}
+    options = {
+        name: getattr(args, name) for name in ("groups", "method", "agreement", "seed", "report", "threads", "quiet")
+    }
     options["backbone"] = args.backbone.split(",") if args.backbone else DEFAULT_BACKBONES
     if args.source is None:
         if args.project is None:
@@ -121,7 +124,9 @@ def _summary(told: dict[str, Any]) -> str:
         lines.append(f"  unreadable: {broken['uri']} ({broken['reason']})")
     if len(told["unreadable_files"]) > _SHOWN_BROKEN:
         lines.append(f"  … and {len(told['unreadable_files']) - _SHOWN_BROKEN:,} more unreadable: see the report")
-    return "\n".join([*lines, f"Report: {told['report']}", f"Project: {told['project']}"])
+    if told["report"]:
+        lines.append(f"Report: {told['report']}")
+    return "\n".join([*lines, f"Project: {told['project']}"])
 
 
 _SHOWN, _SHOWN_BROKEN = 30, 5

@@ -72,6 +72,7 @@ class Project:
         method: str = "vote",
         agreement: float = 0.5,
         seed: int = 0,
+        report: bool = True,
         threads: int | None = None,
         quiet: bool = True,
     ) -> dict[str, Any]:
@@ -87,6 +88,7 @@ class Project:
         method : the grouping method; see `phyla methods`.
         agreement : 0..1; an image with less strength is left unsorted.
         seed : two runs with one seed give one result.
+        report : draw the map and the report; without it the groups are there sooner.
         threads : at most this many; all of the machine's by default.
 
         Returns
@@ -128,10 +130,10 @@ class Project:
             params = {"n_clusters": groups, "agreement": agreement}
             recipe = Recipe("groups", method, params, tuple(reduced), plugins.load("cluster", method).VERSION, seed)
             stage = self._group(X, blocks, recipe, progress)
-            points = self._map(X, reduced, seed, progress)
-            self.store.write_table("images.parquet", table)
+            points = self._map(X, reduced, seed, progress) if report else None
+            # Everything lies there under its own name before the one file that says what is current is replaced.
             self.store.update_meta(
-                backbones=[c.name for c in cards], features=stages, reduced=reduced,
+                images=self._keep(table), backbones=[c.name for c in cards], features=stages, reduced=reduced,
                 groups=stage, map=points,
             )  # fmt: skip
             for stale in ("_table", "images", "_source"):
@@ -250,6 +252,14 @@ class Project:
         row = np.where([f is None for f in fault], at, -1).astype(np.int32)
         return table | {"fault": np.array(fault, object), "row": row}, images
 
+    def _keep(self, table: dict[str, NDArray[Any]]) -> str:
+        """Write the table of images under a name made from what it says."""
+        told = hashlib.sha256(repr([c.tolist() for c in table.values()]).encode()).hexdigest()
+        name = f"images/{told[:12]}.parquet"
+        if not (self.store.folder / name).exists():
+            self.store.write_table(name, table)
+        return name
+
     def _reduce(self, features: str, images: Images, progress: Progress) -> str:
         """Stage of the whitened principal components of one network's features."""
         pca = plugins.load("reduce", "pca")(_COMPONENTS)
@@ -297,8 +307,7 @@ class Project:
 
     @cached_property
     def _table(self) -> dict[str, NDArray[Any]]:
-        self._current("groups")
-        return self.store.read_table("images.parquet")
+        return self.store.read_table(self._current("images"))
 
     def _current(self, what: str) -> Any:
         if what not in (meta := self.store.meta()):
@@ -366,9 +375,10 @@ class Project:
         table, grouping = self._table, self.grouping
         unreadable = int((table["row"] < 0).sum())
         names = self.names
-        sizes = np.bincount(grouping.labels[grouping.labels >= 0], minlength=grouping.n_groups)
-        total = np.bincount(grouping.best, grouping.strength, grouping.n_groups)
-        mean = total / np.maximum(np.bincount(grouping.best, minlength=grouping.n_groups), 1)
+        sorted_ = grouping.labels >= 0
+        sizes = np.bincount(grouping.labels[sorted_], minlength=grouping.n_groups)
+        total = np.bincount(grouping.labels[sorted_], grouping.strength[sorted_], grouping.n_groups)
+        mean = total / np.maximum(sizes, 1)
         return {
             "images": len(table["uri"]),
             "unique": len(grouping.best),
@@ -390,12 +400,15 @@ class Project:
             "method": grouping.recipe.method,
             "source": self._current("source"),
             "project": str(self.folder),
-            "report": str(self.report),
+            "report": str(self.report) if self.report.exists() else None,
         }
 
     def _report(self, progress: Progress) -> None:
         from phyla.report import render
 
+        if (points := self._current("map")) is None:  # sorted without a report: an older one would tell of other groups
+            self.report.unlink(missing_ok=True)
+            return
         images, grouping = self.images, self.grouping
         told = self.show()
         params, evidence = grouping.recipe.params, grouping.scores.get("evidence")
@@ -411,7 +424,7 @@ class Project:
             page = render(
                 title=Path(told["source"]).name or "Images", summary=told, images=images, grouping=grouping,
                 names=self.names, typicality=typicality(self.X, grouping.best),
-                points=self._array(self._current("map"), "points"), explanation=explanation,
+                points=self._array(points, "points"), explanation=explanation,
                 unreadable=[(u["uri"], u["reason"]) for u in told["unreadable_files"]],
             )  # fmt: skip
             self.store.write(self.report.name, page.encode("utf-8", "replace"))

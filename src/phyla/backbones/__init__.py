@@ -46,7 +46,9 @@ def card(name: str) -> Card:
 
 
 def _family(card: Card) -> Any:
-    return plugins.load("backbones", card.name.partition(":")[0] if ":" in card.name else "lite")
+    prefix, colon, _ = card.name.partition(":")
+    families = [plugins.load("backbones", name) for name in ([prefix] if colon else plugins.names("backbones"))]
+    return next(f for f in families if colon or any(known.name == card.name for known in f.cards()))
 
 
 def recipe(card: Card, decoder: int) -> Recipe:

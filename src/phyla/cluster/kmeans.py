@@ -38,6 +38,7 @@ class KMeans(ClusterMixin, BaseEstimator):
         X = validate_data(self, X, dtype=np.float32, order="C", ensure_min_samples=2)
         rng = np.random.default_rng(self.random_state)
         k = self.n_clusters
+        self.__dict__.pop("evidence_", None)  # of an earlier fit
         if k is None:
             k, self.evidence_ = how_many(X, rng)
         self.n_clusters_ = min(k, len(X))

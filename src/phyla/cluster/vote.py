@@ -68,12 +68,13 @@ class Vote(ClusterMixin, BaseEstimator):
 
     def fit(self, X: Any, y: Any = None) -> Vote:
         X = validate_data(self, X, dtype=np.float32, order="C", ensure_min_samples=2)
-        blocks = self.blocks or (X.shape[1],)
+        blocks = (X.shape[1],) if self.blocks is None else self.blocks
         if sum(blocks) != X.shape[1]:
             raise ValueError(f"blocks add up to {sum(blocks)}, but X has {X.shape[1]} columns")
         self.blocks_ = np.array(blocks)
         rng = np.random.default_rng(self.random_state)
         k = self.n_clusters
+        self.__dict__.pop("evidence_", None)  # of an earlier fit
         if k is None:
             k, self.evidence_ = how_many(self._view(X, _WIDTHS[1]), rng)
         k = self.n_clusters_ = min(k, len(X))

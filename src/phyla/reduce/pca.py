@@ -34,6 +34,11 @@ class PCA(TransformerMixin, BaseEstimator):
         self.n_components = n_components
         self.whiten = whiten
 
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float32"]
+        return tags
+
     def fit(self, X: Any, y: Any = None) -> PCA:
         for name in ("_count", "_origin", "_sum", "_gram"):
             self.__dict__.pop(name, None)

@@ -2,7 +2,7 @@
 
     phyla.json                      format version, where the images come from, what is current
     lock                            held by the process that writes
-    images/KEY/                     the table of images
+    images/KEY.parquet              the table of images
     scan/00000.parquet …            what reading each file once told (append-only sequence)
     features/KEY/00000.npy …        one network's features, float16, with 00000.ids.npy beside
     reduced/KEY/, groups/KEY/, map/KEY/

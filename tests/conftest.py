@@ -1,0 +1,54 @@
+"""Small collections with known classes, a network that takes no time, and the real data where it is there."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+PLUGIN = Path(__file__).parent / "plugin"
+sys.path.insert(0, str(PLUGIN))  # where an installed package offers the backbone `fake`
+
+COLOURS = {"red": (200, 50, 50), "green": (50, 190, 60), "blue": (50, 60, 200), "grey": (120, 120, 120)}
+
+
+def paint(path: Path, colour: str, number: int, size: tuple[int, int] = (24, 24)) -> Path:
+    """Write the picture `number` of a class: its colour, brighter or darker, with noise."""
+    rng = np.random.default_rng([number, *colour.encode()])
+    pixels = np.array(COLOURS[colour]) + rng.uniform(-35, 35) + rng.normal(0, 8, (size[1], size[0], 3))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def make_photos() -> Callable[..., Path]:
+    """(folder, each) → `folder` with `each` pictures of three colours, named CLASS_NUMBER.png."""
+
+    def make(folder: Path, each: int = 40, colours: tuple[str, ...] = ("red", "green", "blue"), start: int = 0) -> Path:
+        for colour in colours:
+            for number in range(start, start + each):
+                paint(folder / f"{colour}_{number:03}.png", colour, number)
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def photos(make_photos: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """40 pictures of each of three colours. To be read only."""
+    return make_photos(tmp_path_factory.mktemp("collection") / "photos")
+
+
+@pytest.fixture(scope="session")
+def PHYLA_DATA() -> Path:
+    """The folder of real collections; the test is skipped where it is missing."""
+    folder = Path(os.environ.get("PHYLA_DATA", Path(__file__).parents[2] / "shared/data"))
+    if not folder.is_dir():
+        pytest.skip("needs the folder that PHYLA_DATA names (default: ../shared/data)")
+    return folder
