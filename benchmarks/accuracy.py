@@ -2,8 +2,9 @@
 
     python benchmarks/accuracy.py PROJECTS [--seeds 3]
 
-CIFAR-10: fitted to the 50,000 training images without labels, told K = 10, scored on the 10,000 test images, images
-that were left out counted under their likeliest group. Features are kept in the folder PROJECTS, so a second run only groups.
+CIFAR-10: fitted to the 50,000 training images without labels, told K = 10, scored on the 10,000 test images, those
+that were left out counted under their likeliest group. Features are kept in the folder PROJECTS, so a second run only
+groups.
 Also: the baseline (k-means on the same features), K unknown, grouping time, and the peak memory of the process.
 """
 

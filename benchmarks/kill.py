@@ -3,8 +3,8 @@
     python benchmarks/kill.py [--kills 20] [--images 1200] [--seed 0]
 
 An undisturbed run goes first. Each of the others is killed once, at a moment drawn evenly from the undisturbed run's
-length, and run again to its end; then every file but the lock is compared. Shards that were whole when the run was killed
-keep their inode and time stamp, which a second computation would change.
+length, and run again to its end; then every file but the lock is compared. Shards that were whole when the run was
+killed keep their inode and time stamp, which a second computation would change.
 """
 
 from __future__ import annotations

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+
+from phyla.project import Project, sort
+
+# As Phyla does for itself: here a test may import scikit-learn first, and OpenMP reads this once.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 PLUGIN = Path(__file__).parent / "plugin"
 sys.path.insert(0, str(PLUGIN))  # where an installed package offers the backbone `fake`
@@ -52,3 +59,18 @@ def PHYLA_DATA() -> Path:
     if not folder.is_dir():
         pytest.skip("needs the folder that PHYLA_DATA names (default: ../shared/data)")
     return folder
+
+
+QUICK: dict[str, Any] = {"backbone": ["fake"], "groups": 3, "threads": 1, "report": False}  # a sort within 0.3 s
+
+
+@pytest.fixture(scope="session")
+def sorted_project(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """`photos`, sorted into three groups, with a report. To be read only."""
+    return sort(photos, tmp_path_factory.mktemp("projects") / "project", **QUICK | {"report": True})
+
+
+@pytest.fixture
+def project(sorted_project: Project, tmp_path: Path) -> Project:
+    """A copy of `sorted_project` to change."""
+    return Project(shutil.copytree(sorted_project.folder, tmp_path / "project"))

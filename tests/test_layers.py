@@ -25,7 +25,17 @@ FLOORS = {
 SAME_ROOM = {"_export": "project", "_progress": "project", "_demo": "project"}  # files of one room that lie beside it
 NO_ROOMS = {"utils", "util", "common", "helpers", "core", "internal", "base", "misc"}
 HEAVY = {"torch", "openvino", "onnxruntime", "ray", "umap", "fastapi", "timm", "open_clip", "huggingface_hub", "faiss"}
-LATE = {"openvino", "torch", "faiss", "sklearn", "cv2", "scipy", "pyarrow", "PIL"}  # a command that only tells is quick
+LATE = {
+    "openvino",
+    "torch",
+    "faiss",
+    "sklearn",
+    "cv2",
+    "scipy",
+    "pyarrow",
+    "PIL",
+    "numpy",
+}  # a command that only tells is quick
 
 
 def files() -> list[Path]:

@@ -10,7 +10,7 @@ __all__ = ["digits"]
 def digits(folder: str | Path) -> str:
     """Write scikit-learn's 1,797 handwritten digits (8 × 8 pixels, Alpaydin and Kaynak, 1998) as PNG files.
 
-    Their names hold no label; `digits-labels.csv` beside the folder does, for `phyla score`.
+    Their names hold no label; `labels.csv` beside the folder does, for `phyla score`.
     """
     from PIL import Image
     from sklearn.datasets import load_digits
@@ -24,5 +24,5 @@ def digits(folder: str | Path) -> str:
         lines.append(f"{path.name},{label}")
         if not path.exists():
             Image.fromarray((255 - picture * (255 / 16)).astype("uint8")).save(path)
-    folder.with_name(f"{folder.name}-labels.csv").write_text("\n".join(lines) + "\n")
+    folder.with_name("labels.csv").write_text("\n".join(lines) + "\n")
     return str(folder)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -34,7 +35,7 @@ def _parser() -> argparse.ArgumentParser:
         add("--backbone", help="networks to describe images by, with commas (default: lite0,lite1,lite2)")
         add("-k", "--groups", type=int, help="how many groups (default: found out)")
         add("--method", default="vote", help="the grouping method (default: %(default)s); see phyla methods")
-        add("--agreement", type=float, default=0.5, help="leave out images under this strength (default: %(default)s)")
+        add("--agreement", type=float, help="leave out images under this strength, 0 to 1 (default: half the votes)")
         add("--no-report", dest="report", action="store_false", help="draw no map and no report")
         add("--seed", type=int, default=0, help="the same seed gives the same groups (default: %(default)s)")
         work(add)
@@ -45,7 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--open", action="store_true", help="open the report in a browser")
     how(add)
     add = verb(_demo, "demo", "Run the main job on 1,797 handwritten digits that come with Phyla's libraries.")
-    add("-o", "--project", default="digits.phyla", help="default: %(default)s")
+    add("-o", "--project", default="phyla-demo", help="the folder to keep everything in (default: %(default)s)")
     add("--open", action="store_true", help="open the report in a browser")
     how(add)
     add = verb(_show, "show", "Tell what a project holds.")
@@ -81,7 +82,7 @@ def _sort(args: argparse.Namespace) -> Any:
     options = {
         name: getattr(args, name) for name in ("groups", "method", "agreement", "seed", "report", "threads", "quiet")
     }
-    options["backbone"] = args.backbone.split(",") if args.backbone else DEFAULT_BACKBONES
+    options["backbone"] = [name.strip() for name in args.backbone.split(",")] if args.backbone else DEFAULT_BACKBONES
     if args.source is None:
         if args.project is None:
             raise PhylaError("Sort what?", "phyla sort PHOTOS, or phyla sort --project PROJECT to go on with one.")
@@ -99,7 +100,8 @@ def _sort(args: argparse.Namespace) -> Any:
 def _demo(args: argparse.Namespace) -> Any:
     from phyla._demo import digits
 
-    args.source = digits("digits")
+    args.source = digits(f"{args.project}/digits")
+    args.project = f"{args.project}/digits.phyla"
     return _sort(args)
 
 
@@ -111,9 +113,10 @@ def _show(args: argparse.Namespace) -> Any:
 
 def _summary(told: dict[str, Any]) -> str:
     lines = [
-        f"{told['images']:,} files: {told['unique']:,} images, {told['copies']:,} exact copies, "
-        f"{told['unreadable']:,} unreadable.",
-        f"{told['groups']:,} groups; {told['unsorted']:,} images left unsorted, mean agreement {told['strength']:.0%}.",
+        f"{_count(told['images'], 'file')}: {_count(told['unique'], 'image')}, "
+        f"{told['copies']:,} exact copies, {told['unreadable']:,} unreadable.",
+        f"{_count(told['groups'], 'group')}; {_count(told['unsorted'], 'image')} left unsorted, "
+        f"mean agreement {told['strength']:.0%}.",
     ]
     for group in told["sizes"][:_SHOWN]:
         label = group["name"] or f"group {group['group']}"
@@ -127,6 +130,10 @@ def _summary(told: dict[str, Any]) -> str:
     if told["report"]:
         lines.append(f"Report: {told['report']}")
     return "\n".join([*lines, f"Project: {told['project']}"])
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
 
 
 _SHOWN, _SHOWN_BROKEN = 30, 5
@@ -229,7 +236,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     text = json.dumps(told, indent=1, ensure_ascii=False) if args.json else plain(told)
     try:
-        print(text)
+        print(text, flush=True)
     except UnicodeEncodeError:  # a terminal that can't show a file's name
-        print(text.encode("ascii", "backslashreplace").decode())
+        print(text.encode("ascii", "backslashreplace").decode(), flush=True)
+    except BrokenPipeError:  # `phyla show | head` has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0

@@ -18,6 +18,8 @@ from phyla.types import PhylaError
 
 __all__ = ["describe", "load", "names"]
 
+_CALLED = {"cluster": "grouping method", "reduce": "compression", "backbones": "family of networks"}
+
 
 @cache
 def _files(room: str) -> dict[str, Path]:
@@ -53,4 +55,4 @@ def load(room: str, name: str) -> Any:
         return _entry_points(room)[name].load()
     near = difflib.get_close_matches(name, names(room), n=2)
     hint = f"Did you mean {' or '.join(near)}? " if near else ""
-    raise PhylaError(f"{room} has no {name!r}.", f"{hint}There is: {', '.join(names(room))}.")
+    raise PhylaError(f"There is no {_CALLED.get(room, room)} {name!r}.", f"{hint}There is: {', '.join(names(room))}.")

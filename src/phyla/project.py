@@ -37,9 +37,9 @@ def sort(source: str | Path, project: str | Path | None = None, **options: Any) 
 
     The project is the folder `project`, by default `NAME.phyla` in the current folder.
     """
+    place = sources.open_source(source).path
     if project is None:
-        name = str(source).rstrip("/\\").replace("\\", "/").rpartition("/")[2]
-        project = f"{Path(name).stem or 'images'}.phyla"
+        project = f"{Path(place.replace(chr(92), '/').rstrip('/').rpartition('/')[2]).stem or 'images'}.phyla"
     result = Project(project, create=True)
     result.sort(source, **options)
     return result
@@ -70,7 +70,7 @@ class Project:
         backbone: Sequence[str] = DEFAULT_BACKBONES,
         groups: int | None = None,
         method: str = "vote",
-        agreement: float = 0.5,
+        agreement: float | None = None,
         seed: int = 0,
         report: bool = True,
         threads: int | None = None,
@@ -86,7 +86,7 @@ class Project:
         backbone : the networks to describe the images by; see `phyla backbones`.
         groups : how many; found out where it is None.
         method : the grouping method; see `phyla methods`.
-        agreement : 0..1; an image with less strength is left unsorted.
+        agreement : 0..1; an image with less strength is left unsorted. By default what the method says: half the votes.
         seed : two runs with one seed give one result.
         report : draw the map and the report; without it the groups are there sooner.
         threads : at most this many; all of the machine's by default.
@@ -97,9 +97,12 @@ class Project:
         """
         if groups is not None and groups < 1:
             raise PhylaError(f"{groups} groups can't be made.", "Give a whole number from 1, or leave it out.")
+        if threads is not None and threads < 1:
+            raise PhylaError(f"{threads} threads can't work.", "Give a whole number from 1, or leave it out.")
+        grouper = plugins.load("cluster", method)
+        agreement = grouper.AGREEMENT if agreement is None else agreement
         if not 0 <= agreement <= 1:
             raise PhylaError(f"An agreement of {agreement} can't be reached.", "Give a number from 0 to 1.")
-        plugins.load("cluster", method)
         cards = [backbones.card(name) for name in dict.fromkeys(backbone)]
         threads = threads or cores()
         meta = self.store.meta()
@@ -124,17 +127,16 @@ class Project:
                 )
             stages = self._extract(images, cards, threads, progress)
             table, images = self._without_broken(table, images, stages[0])
-            reduced = [self._reduce(stage, images, progress) for stage in stages]
+            reduced = self._reduce(stages, images, threads, progress)
             X = np.hstack([self._array(r, "X") for r in reduced])
             blocks = [self._array(r, "components_").shape[0] for r in reduced]
-            params = {"n_clusters": groups, "agreement": agreement}
-            recipe = Recipe("groups", method, params, tuple(reduced), plugins.load("cluster", method).VERSION, seed)
+            recipe = Recipe("groups", method, {"n_clusters": groups}, tuple(reduced), grouper.VERSION, seed)
             stage = self._group(X, blocks, recipe, progress)
             points = self._map(X, reduced, seed, progress) if report else None
             # Everything lies there under its own name before the one file that says what is current is replaced.
             self.store.update_meta(
                 images=self._keep(table), backbones=[c.name for c in cards], features=stages, reduced=reduced,
-                groups=stage, map=points,
+                groups=stage, agreement=agreement, map=points,
             )  # fmt: skip
             for stale in ("_table", "images", "_source"):
                 self.__dict__.pop(stale, None)
@@ -260,23 +262,28 @@ class Project:
             self.store.write_table(name, table)
         return name
 
-    def _reduce(self, features: str, images: Images, progress: Progress) -> str:
-        """Stage of the whitened principal components of one network's features."""
-        pca = plugins.load("reduce", "pca")(_COMPONENTS)
+    def _reduce(self, features: list[str], images: Images, threads: int, progress: Progress) -> list[str]:
+        """Stages of the whitened principal components, one a network; each network is the work of one thread."""
+        pca = plugins.load("reduce", "pca")
         digest = hashlib.sha256("".join(images.ids).encode()).hexdigest()
-        recipe = Recipe("reduced", "pca", {"n_components": _COMPONENTS}, (features, digest), version=pca.VERSION)
-        stage = self.store.stage(recipe)
-        if self.store.arrays(stage) is None:
-            with progress("compressing", 2 * len(images), 2 * len(images)) as advance:
-                for X in self._features(features, images.ids):
-                    pca.partial_fit(X)
-                    advance(len(X))
-                parts = []
-                for X in self._features(features, images.ids):
-                    parts.append(pca.transform(X))
-                    advance(len(X))
-            self.store.finish(stage, {"X": np.concatenate(parts)} | _fitted(pca))
-        return stage
+        params = {"n_components": _COMPONENTS}
+        recipes = [Recipe("reduced", "pca", params, (stage, digest), version=pca.VERSION) for stage in features]
+        stages = [self.store.stage(recipe) for recipe in recipes]
+        missing = [pair for pair in zip(features, stages, strict=True) if self.store.arrays(pair[1]) is None]
+
+        def reduce(pair: tuple[str, str]) -> None:
+            fitted = pca(_COMPONENTS)
+            for X in self._features(pair[0], images.ids):
+                fitted.partial_fit(X)
+                advance(len(X))
+            narrow = np.concatenate([fitted.transform(X) for X in self._features(pair[0], images.ids)])
+            self.store.finish(pair[1], {"X": narrow} | _fitted(fitted))
+
+        # One thread of linear algebra in each: its rounding must not depend on how many there are.
+        with progress("compressing", len(missing) * len(images), len(missing) * len(images)) as advance, _limited(1):
+            for _ in plugins.load("engine", "local")(reduce, missing, threads):
+                pass
+        return stages
 
     def _array(self, stage: str, name: str) -> NDArray[Any]:
         return read_array(self.store.folder / stage / f"{name}.npy")
@@ -344,7 +351,7 @@ class Project:
         arrays = self.store.arrays(stage) or {}
         n = len(self.images)
         best, strength = arrays["labels_"][:n].astype(np.int32), arrays["strength_"][:n]
-        labels = np.where(strength < recipe.params["agreement"], UNSORTED, best).astype(np.int32)
+        labels = np.where(strength < self._current("agreement"), UNSORTED, best).astype(np.int32)
         evidence = {"evidence": arrays["evidence_"].tolist()} if "evidence_" in arrays else {}
         return Grouping(labels, best, strength, {"strength": float(strength.mean())} | evidence, recipe)
 
@@ -416,9 +423,9 @@ class Project:
         if evidence:
             why += f", the number of {len(evidence)} tried at which independent runs agreed best"
         explanation = (
-            f"Each image was described by {_listed(told['backbones'])}, compressed to {_COMPONENTS} whitened components "
+            f"Each image was described by {_listed(told['backbones'])}, compressed to {_COMPONENTS} whitened axes "
             f"a network, and grouped by the method “{told['method']}” into {why}. Images whose group less than "
-            f"{params['agreement']:.0%} of the votes agree on are left unsorted."
+            f"{self._current('agreement'):.0%} of the votes agree on are left unsorted."
         )
         with progress("drawing", 1, 1) as advance:
             page = render(
@@ -538,7 +545,7 @@ class Project:
             "group": found,
             "name": np.array([names.get(g, "") for g in found.tolist()], object),
             "strength": sure,
-            "left_out": (found == UNSORTED) | (sure < recipe.params["agreement"]),
+            "left_out": (found == UNSORTED) | (sure < self._current("agreement")),
             "fault": np.array(
                 [f or faults.get(i, "") for i, f in zip(table["id"], table["fault"], strict=True)], object
             ),

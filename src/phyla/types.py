@@ -1,6 +1,6 @@
 """The values that travel between the rooms of Phyla.
 
-n images, d wide, k neighbours or narrow axes, c classes. NumPy and the standard library only.
+n images, d wide, k neighbours or narrow axes, c classes. annotations aside, the standard library only.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:  # `phyla --help` has no need of NumPy
+    import numpy as np
+    from numpy.typing import NDArray
 
 __all__ = ["Edit", "Features", "Grouping", "Images", "PhylaError", "Recipe"]
 

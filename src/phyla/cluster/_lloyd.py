@@ -9,6 +9,9 @@ from numpy.typing import NDArray
 
 # Assignment settles long before the last digits of the centres do.
 _ITERATIONS = 25
+# Multiply-adds of an iteration under which a second thread costs more than it saves: where another program keeps the
+# processors busy and OpenMP's threads spin (scikit-learn was imported before Phyla), eighteen times as much.
+_ALONE = 10_000_000
 
 
 def kmeans(X: NDArray[np.float32], k: int, rng: np.random.Generator, restarts: int) -> NDArray[np.float32]:
@@ -21,18 +24,24 @@ def kmeans(X: NDArray[np.float32], k: int, rng: np.random.Generator, restarts: i
     from sklearn.cluster import kmeans_plusplus
 
     best, least = X[:k], np.inf
-    for _ in range(restarts):
-        seeds, _ = kmeans_plusplus(X, k, random_state=int(rng.integers(2**31)))
-        run = faiss.Clustering(X.shape[1], k)
-        run.niter = _ITERATIONS
-        run.min_points_per_centroid, run.max_points_per_centroid = 1, len(X)
-        run.seed = int(rng.integers(2**31))
-        faiss.copy_array_to_vector(np.ascontiguousarray(seeds, np.float32).ravel(), run.centroids)
-        run.train(X, faiss.IndexFlatL2(X.shape[1]))
-        stats: Any = run.iteration_stats
-        objective = stats.at(stats.size() - 1).obj
-        if objective < least:
-            best, least = faiss.vector_to_array(run.centroids).reshape(k, -1).copy(), objective
+    threads = faiss.omp_get_max_threads()
+    if len(X) * X.shape[1] * k < _ALONE:
+        faiss.omp_set_num_threads(1)
+    try:
+        for _ in range(restarts):
+            seeds, _ = kmeans_plusplus(X, k, random_state=int(rng.integers(2**31)))
+            run = faiss.Clustering(X.shape[1], k)
+            run.niter = _ITERATIONS
+            run.min_points_per_centroid, run.max_points_per_centroid = 1, len(X)
+            run.seed = int(rng.integers(2**31))
+            faiss.copy_array_to_vector(np.ascontiguousarray(seeds, np.float32).ravel(), run.centroids)
+            run.train(X, faiss.IndexFlatL2(X.shape[1]))
+            stats: Any = run.iteration_stats
+            objective = stats.at(stats.size() - 1).obj
+            if objective < least:
+                best, least = faiss.vector_to_array(run.centroids).reshape(k, -1).copy(), objective
+    finally:
+        faiss.omp_set_num_threads(threads)
     return best
 
 

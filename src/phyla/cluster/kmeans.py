@@ -28,6 +28,7 @@ class KMeans(ClusterMixin, BaseEstimator):
     """
 
     VERSION = 1
+    AGREEMENT = 0.0  # strength under which an image is left out: a distance is no vote: nothing is left out
 
     def __init__(self, n_clusters: int | None = None, *, n_init: int = 10, random_state: int = 0) -> None:
         self.n_clusters = n_clusters

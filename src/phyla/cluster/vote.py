@@ -48,6 +48,7 @@ class Vote(ClusterMixin, BaseEstimator):
     """
 
     VERSION = 1
+    AGREEMENT = 0.5  # strength under which an image is left out: half of the voters agree
 
     blocks_: NDArray[np.int_]
     coef_: NDArray[np.float32]

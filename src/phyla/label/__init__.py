@@ -16,7 +16,7 @@ def group_names(edits: Iterable[Edit], ids: NDArray[np.str_], best: NDArray[np.i
     """Group → the name that people gave it.
 
     A name was given to images; it goes to the group that holds most of them now, so it survives a new grouping. Of
-    two names that reach the same group, the later one counts.
+    two names that reach the same group, the later one counts. Two groups of one name are one class.
     """
     order = np.argsort(ids)
     names: dict[int, str] = {}
@@ -27,5 +27,5 @@ def group_names(edits: Iterable[Edit], ids: NDArray[np.str_], best: NDArray[np.i
         known = ids[order[at]] == np.array(edit.ids)
         if known.any():
             group = int(np.bincount(best[order[at[known]]]).argmax())
-            names = {g: n for g, n in names.items() if n != edit.classes[0]} | {group: edit.classes[0]}
+            names[group] = edit.classes[0]
     return names

@@ -12,6 +12,7 @@ from sklearn.decomposition import PCA
 from sklearn.neighbors import NearestNeighbors
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
+from threadpoolctl import threadpool_limits
 
 from phyla.types import PhylaError
 
@@ -102,7 +103,9 @@ class TSNE(TransformerMixin, BaseEstimator):
         if len(X) > self.max_points:
             rows = np.sort(rng.choice(len(X), self.max_points, replace=False))
         self._anchors = NearestNeighbors(algorithm="brute").fit(X[rows])
-        self._anchored = self._embed(X[rows], rng)
+        # More threads of linear algebra round the start otherwise, and every later step makes more of the difference.
+        with threadpool_limits(1):
+            self._anchored = self._embed(X[rows], rng)
         self.embedding_ = np.empty((len(X), self.n_components), np.float32)
         self.embedding_[rows] = self._anchored
         rest = np.ones(len(X), bool)

@@ -28,7 +28,7 @@ def read_array(path: Path, *, mmap: bool = False) -> NDArray[Any]:
     try:
         return np.load(path, mmap_mode="r" if mmap else None, allow_pickle=False)
     except (ValueError, EOFError) as fault:
-        raise PhylaError(f"{path} is damaged: {fault}.", "Remove it and run the same command again.") from fault
+        raise _damaged(path, fault) from fault
 
 
 class Store:
@@ -130,7 +130,10 @@ class Store:
         self.write(name, (json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode())
 
     def read_json(self, name: str) -> Any:
-        return json.loads((self.folder / name).read_text(encoding="utf-8"))
+        try:
+            return json.loads((self.folder / name).read_text(encoding="utf-8"))
+        except ValueError as fault:
+            raise _damaged(self.folder / name, fault) from fault
 
     def write_array(self, name: str, array: NDArray[Any]) -> None:
         buffer = io.BytesIO()
@@ -148,7 +151,10 @@ class Store:
     def read_table(self, name: str) -> dict[str, NDArray[Any]]:
         import pyarrow.parquet as pq
 
-        table = pq.read_table(self.folder / name)
+        try:
+            table = pq.read_table(self.folder / name)
+        except ValueError as fault:  # pyarrow's ArrowInvalid is one
+            raise _damaged(self.folder / name, fault) from fault
         return {column: table[column].to_numpy() for column in table.column_names}
 
     # ---- stages: one recipe, one key, one folder
@@ -203,6 +209,10 @@ class Store:
             return []
         whole = path.read_bytes().rpartition(b"\n")[0]
         return [json.loads(line) for line in whole.split(b"\n") if line]
+
+
+def _damaged(path: Path, fault: Exception) -> PhylaError:
+    return PhylaError(f"{path} is damaged: {fault}.", "Remove it and run the same command again.")
 
 
 def _plain(fault: OSError, folder: Path) -> PhylaError:
