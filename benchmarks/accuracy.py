@@ -19,6 +19,7 @@ from time import perf_counter
 import numpy as np
 from _data import need
 
+from phyla._progress import Progress
 from phyla.cluster import score
 from phyla.cluster.kmeans import KMeans
 from phyla.project import Project, score_rows
@@ -52,11 +53,12 @@ def main() -> None:
     labels = np.array([truth[uri] for uri in held.images.uris])
     spaces = []
     for stage, reduced in zip(fitted._current("features"), fitted._current("reduced"), strict=True):
-        from phyla.project import _restore
+        from phyla._steps import Steps, restore
         from phyla.reduce.pca import PCA
 
-        pca = _restore(PCA(), fitted.store.arrays(reduced))
-        spaces.append(np.concatenate([pca.transform(X) for X in held._features(stage, held.images.ids)]))
+        pca = restore(PCA(), fitted.store.arrays(reduced))
+        wide = Steps(held.store, 1, Progress(quiet=True)).features(stage, held.images.ids)
+        spaces.append(np.concatenate([pca.transform(X) for X in wide]))
     T = np.hstack(spaces)
 
     found: dict[str, list[dict]] = {"vote": [], "kmeans": [], "vote, K unknown": []}

@@ -21,6 +21,7 @@ from _data import MEGAPIXELS, cifar_part, grocery, large_jpegs
 
 from phyla import backbones, plugins, sources
 from phyla._progress import Progress
+from phyla._steps import Steps, images_of
 from phyla.project import Project, cores
 from phyla.types import Images
 
@@ -55,9 +56,9 @@ def whole(place: Path, names: tuple[str, ...], threads: int) -> float:
         try:
             with project.store.writing():
                 started = perf_counter()
-                table = project._scan(source, threads, Progress(quiet=True))
-                images = project._images(table, source)
-                project._extract(images, cards, threads, Progress(quiet=True))
+                steps = Steps(project.store, threads, Progress(quiet=True))
+                images = images_of(steps.scan(source), source)
+                steps.extract(images, cards)
                 return len(images) / (perf_counter() - started)
         finally:
             backbones.load = original

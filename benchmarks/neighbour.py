@@ -19,8 +19,9 @@ import numpy as np
 from _data import cifar_part
 from extraction import whole
 
+from phyla._steps import limited
 from phyla.cluster.vote import Vote
-from phyla.project import _limited, cores
+from phyla.project import cores
 
 SPIN = "while True: pass"
 
@@ -34,7 +35,7 @@ def main() -> None:
     X = np.float32(rng.normal(size=(20, 96))[rng.integers(20, size=20_000)] + rng.normal(size=(20_000, 96)))
 
     def group() -> float:
-        with _limited(threads):
+        with limited(threads):
             started = perf_counter()
             Vote(20, random_state=0).fit(X)
             return perf_counter() - started

@@ -22,7 +22,12 @@ FLOORS = {
     "engine": 1, "plugins": 1,
     "types": 0, "_version": 0,
 }  # fmt: skip
-SAME_ROOM = {"_export": "project", "_progress": "project", "_demo": "project"}  # files of one room that lie beside it
+SAME_ROOM = {
+    "_steps": "project",
+    "_export": "project",
+    "_progress": "project",
+    "_demo": "project",
+}  # files of one room that lie beside it
 NO_ROOMS = {"utils", "util", "common", "helpers", "core", "internal", "base", "misc"}
 HEAVY = {"torch", "openvino", "onnxruntime", "ray", "umap", "fastapi", "timm", "open_clip", "huggingface_hub", "faiss"}
 LATE = {

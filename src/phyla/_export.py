@@ -11,9 +11,10 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from phyla.types import PhylaError
+from phyla.types import UNSORTED, PhylaError
 
-_LONGEST_NAME = 100  # characters; file systems allow 255 bytes
+_LONGEST_NAME = 200  # bytes; file systems allow 255, and a number may be added
+_LONGEST_SUFFIX = 10
 
 
 def refuse_to_overwrite(path: Path, force: bool) -> None:
@@ -71,9 +72,11 @@ def read_rows(path: Path) -> dict[str, NDArray[Any]]:
 
 
 def _safe(name: str) -> str:
-    """`name` as one plain part of a path on any system."""
-    plain = re.sub(r'[\x00-\x1f<>:"/\\|?*�]+', "_", name).strip(" .")[:_LONGEST_NAME]
-    return plain or "_"
+    """`name` as one plain part of a path on any system; a long one is cut before its suffix."""
+    plain = re.sub(r'[\x00-\x1f<>:"/\\|?*�]+', "_", name).strip(" .")
+    suffix = Path(plain).suffix if len(Path(plain).suffix.encode()) <= _LONGEST_SUFFIX else ""
+    stem = plain.removesuffix(suffix).encode()[: _LONGEST_NAME - _LONGEST_SUFFIX].decode(errors="ignore")
+    return f"{stem.strip()}{suffix}" or "_"
 
 
 def write_tree(
@@ -87,12 +90,18 @@ def write_tree(
     if folder.exists() and any(folder.iterdir()) and not force:
         raise PhylaError(f"{folder} is not empty.", "Name another folder, or give --force to add to it.")
     taken: set[Path] = set()
+    places: dict[str | int, str] = {UNSORTED: "unsorted"}  # folder of each class: groups of one name are one
     for uri, group, name, left_out in zip(
         *(rows[c].tolist() for c in ("uri", "group", "name", "left_out")), strict=True
     ):
         if group < 0:
             continue
-        place = folder / ("unsorted" if left_out else _safe(name or f"group {group}"))
+        of = UNSORTED if left_out else name or group
+        if of not in places:
+            label = _safe(name or f"group {group}")
+            is_free = label.casefold() not in {other.casefold() for other in places.values()}
+            places[of] = label if is_free else f"{label} (group {group})"
+        place = folder / places[of]
         place.mkdir(parents=True, exist_ok=True)
         file, _, part = uri.partition("#")
         original = Path(uri) if Path(uri).is_file() else None

@@ -202,9 +202,9 @@ def _backbone_table(told: list[dict[str, Any]]) -> str:
     lines = [f"{'name':8}{'pixels':>7}{'dim':>6}{'MB':>6}{'img/s':>7}  {'licence':12}offline"]
     for c in told:
         offline = "yes" if c["offline"] else "no"
+        speed = "?" if c["images_per_second"] is None else f"{c['images_per_second']:.0f}"
         lines.append(
-            f"{c['name']:8}{c['size']:>7}{c['dim']:>6}{c['megabytes']:>6.0f}{c['images_per_second']:>7.0f}"
-            f"  {c['licence']:12}{offline}"
+            f"{c['name']:8}{c['size']:>7}{c['dim']:>6}{c['megabytes']:>6.0f}{speed:>7}  {c['licence']:12}{offline}"
         )
     lines.append("img/s: on the two cores of docs/benchmarks.md; phyla backbones --measure times this machine.")
     lines.append("Others: onnx:FILE.onnx (offline), and timm:NAME, openclip:NAME/TAG, hf:ORG/REPO (extras).")

@@ -73,7 +73,7 @@ def test_unknown_names(name: str) -> None:
 
 
 def test_cards_are_whole() -> None:
-    cards = backbones.cards()
+    cards = [card for card in backbones.cards() if card.name != "fake"]  # that one is the tests' own
     assert [c.name for c in cards] == ["lite0", "lite1", "lite2"]
     for card in cards:
         assert backbones.card(card.name) == card

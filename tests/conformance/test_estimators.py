@@ -13,10 +13,13 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from phyla import plugins
-from phyla.project import _fitted, _restore
+from phyla._steps import fitted_arrays, restore
 
 # Known exceptions: method → check → reason.
-EXPECTED: dict[str, dict[str, str]] = {}
+_ROUNDING = "float32 products round in the eighth digit by where a row stands in its block; 1e-7 is asked for"
+EXPECTED: dict[str, dict[str, str]] = {
+    "PCA": {"check_methods_sample_order_invariance": _ROUNDING, "check_methods_subset_invariance": _ROUNDING},
+}
 QUICK = {"n_clusters": 3, "n_voters": 10, "n_init": 3}
 
 CLUSTERERS = plugins.names("cluster")
@@ -110,9 +113,9 @@ class TestClusterer:
     def test_the_arrays_are_all_there_is_to_save(self, name: str, k: int | None) -> None:
         X, _ = blobs()
         fitted = made("cluster", name, n_clusters=k, n_voters=10).fit(X)
-        arrays = _fitted(fitted)
+        arrays = fitted_arrays(fitted)
         assert {"labels_", "strength_"} <= set(arrays)
-        restored = _restore(clone(fitted), arrays)
+        restored = restore(clone(fitted), arrays)
         new, _ = blobs(seed=5)
         for one, two in zip(restored.assign(new), fitted.assign(new), strict=True):
             assert_array_equal(one, two)

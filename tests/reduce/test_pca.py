@@ -47,6 +47,13 @@ def test_blocks_in_any_number_and_order(X: NDArray, cuts: tuple[int, ...]) -> No
         assert_allclose(pca.transform(X), whole, atol=2e-3)
 
 
+def test_a_row_comes_out_the_same_in_any_company(X: NDArray) -> None:
+    pca = PCA(7).fit(X)
+    whole = pca.transform(X)
+    assert_allclose(pca.transform(X[::-1])[::-1], whole, atol=1e-5)
+    assert_allclose(np.concatenate([pca.transform(row[None]) for row in X[:20]]), whole[:20], atol=1e-5)
+
+
 def test_asking_between_blocks_does_not_disturb(X: NDArray) -> None:
     pca = PCA(7).partial_fit(X[:100])
     early = pca.transform(X)

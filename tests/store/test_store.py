@@ -123,8 +123,16 @@ class TestDisk:
             raise PermissionError(errno.EACCES, "Permission denied")
 
         monkeypatch.setattr(Path, "mkdir", fail)
-        with pytest.raises(PhylaError, match="can't be written to"):
-            Store.create(tmp_path / "project")
+        store = Store.create(tmp_path / "project")
+        with pytest.raises(PhylaError, match="can't be written to"), store.writing():
+            pytest.fail("it was made")
+
+    def test_it_is_made_when_something_is_written(self, tmp_path: Path) -> None:
+        store = Store.create(tmp_path / "deep/project")
+        assert not (tmp_path / "deep").exists()
+        with store.writing():
+            store.update_meta(source="/photos")
+        assert Store.open(tmp_path / "deep/project").meta()["source"] == "/photos"
 
     def test_a_file_in_its_place(self, tmp_path: Path) -> None:
         (tmp_path / "project").write_text("mine")

@@ -15,8 +15,8 @@ from phyla.backbones._card import Card
 if TYPE_CHECKING:
     import openvino as ov
 
-# Pictures a call: small enough for the activations to stay in a core's cache (measured: docs/benchmarks.md).
-BATCH = 8
+# Pictures a call: few enough for the activations to stay in a core's cache. Of 2, 4, 8 and 16, 4 was the fastest.
+BATCH = 4
 
 
 @cache

@@ -41,13 +41,12 @@ class Store:
 
     @classmethod
     def create(cls, folder: Path) -> Store:
-        """The store in `folder`, made when it is not there. Refuses a folder that holds something else."""
+        """The store in `folder`, made at the first `writing`. Refuses a folder that holds something else."""
         store = cls(folder)
         if store._meta_path.exists():
             return cls.open(folder)
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            leftovers = {p.name for p in folder.iterdir()} - {"lock", "tmp"}
+            leftovers = {p.name for p in folder.iterdir()} - {"lock", "tmp"} if folder.exists() else set()
         except OSError as fault:
             raise _plain(fault, folder) from fault
         if leftovers:
