@@ -19,7 +19,7 @@ from phyla.store import Store, read_array
 from phyla.types import Images, PhylaError, Recipe
 
 COMPONENTS = 64  # narrow axes kept of each network; groupers use the first of them
-_SCAN_TASK, _SCAN_SHARD = 64, 8192  # files a task and a shard of the scan
+_SCAN_TASK, _SCAN_SHARD = 8, 8192  # files a task and a shard of the scan
 _BLOCK = 4096  # rows of wide features held at a time
 
 
