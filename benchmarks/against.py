@@ -47,7 +47,7 @@ def main() -> None:
             n = sum(p.is_file() for p in place.rglob("*"))
             ours, theirs = [], []
             for number in range(args.rounds):
-                out = folder / f"{what}-{number}"
+                out = folder / f"{place.name}-{number}"  # no blanks: fastdup fails on them
                 phyla = [sys.executable, "-m", "phyla", "sort", str(place), "-q", "--backbone", "lite0", "--no-report"]
                 ours.append(timed([*phyla, "--project", f"{out}.phyla"]))
                 if args.fastdup:
