@@ -46,6 +46,8 @@ def kmeans(
     """
     import faiss
 
+    if k < 1:
+        raise ValueError(f"n_clusters={k} makes no groups; give a whole number from 1")
     best, least = X[:k], np.inf
     threads = faiss.omp_get_max_threads()
     if len(X) * X.shape[1] * k < _ALONE:
