@@ -171,7 +171,7 @@ class Steps:
     def group(self, X: NDArray[np.float32], blocks: list[int], recipe: Recipe) -> str:
         stage = self.store.stage(recipe)
         if self.store.arrays(stage) is None:
-            clusterer = clusterer_of(recipe, blocks)
+            clusterer = clusterer_of(recipe, blocks, self.threads)
             with self.progress("grouping", len(X), len(X)) as advance:
                 if len(X) == 1:  # nothing to tell apart
                     X = np.repeat(X, 2, axis=0)
@@ -239,10 +239,11 @@ def restore(estimator: Any, arrays: Mapping[str, NDArray[Any]] | None) -> Any:
     return estimator
 
 
-def clusterer_of(recipe: Recipe, blocks: list[int]) -> Any:
-    """The grouping method of `recipe`; `blocks` go to those that take them."""
+def clusterer_of(recipe: Recipe, blocks: list[int], threads: int = 1) -> Any:
+    """The grouping method of `recipe`; `blocks` and `threads` go to those that take them."""
     clusterer = plugins.load("cluster", recipe.method)(recipe.params["n_clusters"], random_state=recipe.seed)
-    return clusterer.set_params(blocks=tuple(blocks)) if "blocks" in clusterer.get_params() else clusterer
+    offered = {"blocks": tuple(blocks), "n_jobs": threads}
+    return clusterer.set_params(**{k: v for k, v in offered.items() if k in clusterer.get_params()})
 
 
 def open_picture(source: sources.Source, uri: str, at_least: int) -> NDArray[np.uint8]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from phyla.cluster._lloyd import kmeans, nearest
+from phyla.cluster._lloyd import in_parallel, kmeans, nearest
 
 _RUNS = 8
 _SAMPLE, _JUDGED = 5_000, 1_000  # rows a run is fitted to, and rows the runs are compared on
@@ -15,7 +15,7 @@ _STEP = 1.35  # from one number of the grid to the next
 _ROWS_A_GROUP = 10  # smaller groups than this can't be told from chance by subsamples of the rows
 
 
-def how_many(X: NDArray[np.float32], rng: np.random.Generator) -> tuple[int, NDArray[np.float64]]:
+def how_many(X: NDArray[np.float32], rng: np.random.Generator, n_jobs: int = 1) -> tuple[int, NDArray[np.float64]]:
     """The number of groups in X (n, d), and the evidence: rows of (number, stability).
 
     Stability (Lange et al., 2004): k-means runs on different subsamples label the same held rows; their mean adjusted
@@ -30,7 +30,7 @@ def how_many(X: NDArray[np.float32], rng: np.random.Generator) -> tuple[int, NDA
 
     def judge(numbers: set[int]) -> None:
         for k in sorted(numbers - found.keys()):
-            found[k] = _stability(X, judged, k, rng)
+            found[k] = _stability(X, judged, k, rng, n_jobs)
 
     steps = 1 + int(np.ceil(np.log(most / 2) / np.log(_STEP)))
     judge(set(np.geomspace(2, most, steps).round().astype(int).tolist()))
@@ -42,12 +42,18 @@ def how_many(X: NDArray[np.float32], rng: np.random.Generator) -> tuple[int, NDA
     return int(numbers[smooth.argmax()]), np.column_stack([numbers, smooth])
 
 
-def _stability(X: NDArray[np.float32], judged: NDArray[np.float32], k: int, rng: np.random.Generator) -> float:
+def _stability(
+    X: NDArray[np.float32], judged: NDArray[np.float32], k: int, rng: np.random.Generator, n_jobs: int
+) -> float:
     from sklearn.metrics import adjusted_mutual_info_score
 
     size = max(k, min(_SAMPLE, int(0.7 * len(X))))
-    samples = [np.ascontiguousarray(X[rng.choice(len(X), size, replace=False)]) for _ in range(_RUNS)]
-    labels = [nearest(judged, kmeans(sample, k, rng, 2, _ITERATIONS))[1][:, 0] for sample in samples]
+
+    def labels_of(own: np.random.Generator) -> NDArray[np.int32]:
+        sample = np.ascontiguousarray(X[own.choice(len(X), size, replace=False)])
+        return nearest(judged, kmeans(sample, k, own, 2, _ITERATIONS))[1][:, 0]
+
+    labels = in_parallel(labels_of, rng.spawn(_RUNS), n_jobs)
     return float(np.mean([adjusted_mutual_info_score(a, b) for i, a in enumerate(labels) for b in labels[:i]]))
 
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from phyla.engine.local import run
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
 # Assignment settles long before the last digits of the centres do.
 _ITERATIONS = 25
-# Multiply-adds of an iteration under which a second thread costs more than it saves: where another program keeps the
-# processors busy and OpenMP's threads spin (scikit-learn was imported before Phyla), eighteen times as much.
-_ALONE = 10_000_000
 
 
 def _seeds(X: NDArray[np.float32], k: int, rng: np.random.Generator) -> NDArray[np.float32]:
@@ -38,36 +41,46 @@ def _seeds(X: NDArray[np.float32], k: int, rng: np.random.Generator) -> NDArray[
 
 
 def kmeans(
-    X: NDArray[np.float32], k: int, rng: np.random.Generator, restarts: int, iterations: int = _ITERATIONS
+    X: NDArray[np.float32],
+    k: int,
+    rng: np.random.Generator,
+    restarts: int,
+    iterations: int = _ITERATIONS,
+    n_jobs: int = 1,
 ) -> NDArray[np.float32]:
     """The k centres (k, d) with the least sum of squares of `restarts` runs (Lloyd, 1982) on X (n, d).
 
-    Seeded by k-means++: from random seeds a run in four merged two classes of CIFAR-10 and split another.
+    Seeded by k-means++: from random seeds a run in four merged two classes of CIFAR-10 and split another. Each run is
+    the work of one thread; `n_jobs` of them go on at once, and the answer does not depend on how many.
     """
     import faiss
 
     if k < 1:
         raise ValueError(f"n_clusters={k} makes no groups; give a whole number from 1")
-    best, least = X[:k], np.inf
+
+    def one(own: np.random.Generator) -> tuple[float, NDArray[np.float32]]:
+        faiss.omp_set_num_threads(1)  # of this thread: OpenMP's would wait for each other more than they work
+        lloyd = faiss.Clustering(X.shape[1], k)
+        lloyd.niter = iterations
+        lloyd.min_points_per_centroid, lloyd.max_points_per_centroid = 1, len(X)
+        lloyd.seed = int(own.integers(2**31))
+        faiss.copy_array_to_vector(_seeds(X, k, own).ravel(), lloyd.centroids)
+        lloyd.train(X, faiss.IndexFlatL2(X.shape[1]))
+        stats: Any = lloyd.iteration_stats
+        return stats.at(stats.size() - 1).obj, faiss.vector_to_array(lloyd.centroids).reshape(k, -1).copy()
+
     threads = faiss.omp_get_max_threads()
-    if len(X) * X.shape[1] * k < _ALONE:
-        faiss.omp_set_num_threads(1)
     try:
-        for _ in range(restarts):
-            seeds = _seeds(X, k, rng)
-            run = faiss.Clustering(X.shape[1], k)
-            run.niter = iterations
-            run.min_points_per_centroid, run.max_points_per_centroid = 1, len(X)
-            run.seed = int(rng.integers(2**31))
-            faiss.copy_array_to_vector(seeds.ravel(), run.centroids)
-            run.train(X, faiss.IndexFlatL2(X.shape[1]))
-            stats: Any = run.iteration_stats
-            objective = stats.at(stats.size() - 1).obj
-            if objective < least:
-                best, least = faiss.vector_to_array(run.centroids).reshape(k, -1).copy(), objective
+        return min(in_parallel(one, rng.spawn(restarts), n_jobs), key=lambda found: found[0])[1]
     finally:
         faiss.omp_set_num_threads(threads)
-    return best
+
+
+def in_parallel(function: Callable[[Task], Result], tasks: Iterable[Task], n_jobs: int) -> list[Result]:
+    """`function(task)` for every task, in order, by `n_jobs` threads; without a thread of its own for one."""
+    if n_jobs == 1:
+        return [function(task) for task in tasks]
+    return list(run(function, tasks, n_jobs))
 
 
 def nearest(X: NDArray[np.float32], centres: NDArray[np.float32], k: int = 1) -> tuple[NDArray, NDArray]:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClusterMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
+from threadpoolctl import threadpool_limits
 
 from phyla.cluster._how_many import how_many
 from phyla.cluster._lloyd import kmeans, nearest
@@ -21,6 +22,7 @@ class KMeans(ClusterMixin, BaseEstimator):
     Parameters
     ----------
     n_clusters : int or None, found by stability where None. n_init : restarts, of which the best is kept.
+    n_jobs : threads; the answer does not depend on how many.
 
     Attributes
     ----------
@@ -30,10 +32,13 @@ class KMeans(ClusterMixin, BaseEstimator):
     VERSION = 1
     AGREEMENT = 0.0  # strength under which an image is left out: a distance is no vote: nothing is left out
 
-    def __init__(self, n_clusters: int | None = None, *, n_init: int = 10, random_state: int = 0) -> None:
+    def __init__(
+        self, n_clusters: int | None = None, *, n_init: int = 10, random_state: int = 0, n_jobs: int = 1
+    ) -> None:
         self.n_clusters = n_clusters
         self.n_init = n_init
         self.random_state = random_state
+        self.n_jobs = n_jobs
 
     def fit(self, X: Any, y: Any = None) -> KMeans:
         X = validate_data(self, X, dtype=np.float32, order="C", ensure_min_samples=2)
@@ -41,9 +46,10 @@ class KMeans(ClusterMixin, BaseEstimator):
         k = self.n_clusters
         self.__dict__.pop("evidence_", None)  # of an earlier fit
         if k is None:
-            k, self.evidence_ = how_many(X, rng)
+            k, self.evidence_ = how_many(X, rng, self.n_jobs)
         self.n_clusters_ = min(k, len(X))
-        self.cluster_centers_ = kmeans(X, self.n_clusters_, rng, self.n_init)
+        with threadpool_limits(1):  # the restarts are what goes on at once
+            self.cluster_centers_ = kmeans(X, self.n_clusters_, rng, self.n_init, n_jobs=self.n_jobs)
         self.labels_, self.strength_ = self.assign(X)
         return self
 

@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClusterMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
+from threadpoolctl import threadpool_limits
 
 from phyla.cluster._how_many import how_many
-from phyla.cluster._lloyd import kmeans, nearest
+from phyla.cluster._lloyd import in_parallel, kmeans, nearest
 
 __all__ = ["Vote"]
 
@@ -39,7 +40,7 @@ class Vote(ClusterMixin, BaseEstimator):
     ----------
     n_clusters : int or None, found by stability where None.
     blocks : widths of the spaces that X holds side by side; None for a single one.
-    n_voters : how many.
+    n_voters : how many. n_jobs : threads; the answer does not depend on how many.
 
     Attributes
     ----------
@@ -61,11 +62,13 @@ class Vote(ClusterMixin, BaseEstimator):
         blocks: Sequence[int] | None = None,
         n_voters: int = 40,
         random_state: int = 0,
+        n_jobs: int = 1,
     ) -> None:
         self.n_clusters = n_clusters
         self.blocks = blocks
         self.n_voters = n_voters
         self.random_state = random_state
+        self.n_jobs = n_jobs
 
     def fit(self, X: Any, y: Any = None) -> Vote:
         X = validate_data(self, X, dtype=np.float32, order="C", ensure_min_samples=2)
@@ -73,18 +76,26 @@ class Vote(ClusterMixin, BaseEstimator):
         if sum(blocks) != X.shape[1]:
             raise ValueError(f"blocks add up to {sum(blocks)}, but X has {X.shape[1]} columns")
         self.blocks_ = np.array(blocks)
-        rng = np.random.default_rng(self.random_state)
-        k = self.n_clusters
         self.__dict__.pop("evidence_", None)  # of an earlier fit
-        if k is None:
-            k, self.evidence_ = how_many(self._view(X, _WIDTHS[1]), rng)
-        k = self.n_clusters_ = min(k, len(X))
+        # The voters are what goes on at once; how linear algebra rounds must not depend on how many do.
+        with threadpool_limits(1):
+            self._fit(X, np.random.default_rng(self.random_state))
+        return self
 
+    def _fit(self, X: NDArray[np.float32], rng: np.random.Generator) -> None:
+        k = self.n_clusters
+        if k is None:
+            k, self.evidence_ = how_many(self._view(X, _WIDTHS[1]), rng, self.n_jobs)
+        k = self.n_clusters_ = min(k, len(X))
         self.widths_ = rng.choice(_WIDTHS, self.n_voters)
-        centres = []
-        for width in self.widths_:
-            sample = rng.choice(len(X), min(_SAMPLE, max(k, int(0.7 * len(X)))), replace=False)
-            centres.append(kmeans(self._view(X[sample], width), k, rng, restarts=3))
+
+        def centres_of(task: tuple[int, np.random.Generator]) -> NDArray[np.float32]:
+            width, own = task
+            sample = own.choice(len(X), min(_SAMPLE, max(k, int(0.7 * len(X)))), replace=False)
+            return kmeans(self._view(X[sample], width), k, own, restarts=3)
+
+        tasks = list(zip(self.widths_.tolist(), rng.spawn(self.n_voters), strict=True))
+        centres = in_parallel(centres_of, tasks, self.n_jobs)
         self.centers_ = np.stack([np.pad(c, ((0, 0), (0, X.shape[1] - c.shape[1]))) for c in centres])
 
         votes = self._votes(X)
@@ -100,7 +111,6 @@ class Vote(ClusterMixin, BaseEstimator):
             np.add.at(self.shares_[voter], (votes[:, voter], label), 1)
         self.shares_ /= np.maximum(self.shares_.sum(2, keepdims=True), 1)
         self.labels_, self.strength_ = label, self._agreement(votes, label)
-        return self
 
     def assign(self, X: Any) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         """The group of each row of X (n, d) and the share of voters that agree. O(n · voters · groups · d)."""
@@ -148,7 +158,7 @@ class Vote(ClusterMixin, BaseEstimator):
         # Rows on the unit sphere (Ng, Jordan and Weiss, 2001).
         place /= np.maximum(np.linalg.norm(place, axis=1, keepdims=True), 1e-12)
         sample = place[rng.choice(n, min(_SAMPLE, n), replace=False)]
-        return nearest(place, kmeans(sample, k, rng, restarts=10))[1][:, 0]
+        return nearest(place, kmeans(sample, k, rng, restarts=10, n_jobs=self.n_jobs))[1][:, 0]
 
     def _discriminate(self, X: NDArray[np.float32], labels: NDArray[np.int32]) -> None:
         """Fit x·coef_ + intercept_: the log posterior of Gaussians with equal weights and one covariance."""
