@@ -225,7 +225,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
         return json.loads(done.stdout)
 
-    told = run("demo", "--backbone", "lite0", "-q")
+    told = run("demo", "-q")
     (truth,) = folder.rglob("labels.csv")
     return folder, told, run("score", told["project"], str(truth))
 
@@ -240,6 +240,6 @@ def test_demo(demo: tuple[Path, dict[str, Any], dict[str, Any]]) -> None:
     assert [p.name for p in folder.iterdir()] == ["phyla-demo"]
 
 
-def test_demo_finds_a_number_of_groups(demo: tuple[Path, dict[str, Any], dict[str, Any]]) -> None:
-    # Ten digits, some written in two ways: lite0 alone finds 17 to 19 on a flat top, the three networks 11.
-    assert 8 <= demo[1]["groups"] <= 22
+def test_demo_finds_about_ten_groups(demo: tuple[Path, dict[str, Any], dict[str, Any]]) -> None:
+    # Ten digits, some written in two ways. Six seeds found 11 to 16; one network alone would find up to 26.
+    assert 8 <= demo[1]["groups"] <= 18
