@@ -22,7 +22,7 @@ from _data import need
 from phyla._progress import Progress
 from phyla.cluster import score
 from phyla.cluster.kmeans import KMeans
-from phyla.project import Project, score_rows
+from phyla.project import Project, cores, score_rows
 
 
 def grouped(project: Project, **options: object) -> tuple[dict, float]:
@@ -32,7 +32,7 @@ def grouped(project: Project, **options: object) -> tuple[dict, float]:
     X = project.X
     blocks = [len(project._array(stage, "components_")) for stage in project._current("reduced")]
     started = perf_counter()
-    vote = Vote(blocks=blocks, **options).fit(X)
+    vote = Vote(blocks=blocks, n_jobs=cores(), **options).fit(X)
     return {"vote": vote, "X": X}, perf_counter() - started
 
 

@@ -37,7 +37,7 @@ def main() -> None:
     def group() -> float:
         with limited(threads):
             started = perf_counter()
-            Vote(20, random_state=0).fit(X)
+            Vote(20, random_state=0, n_jobs=threads).fit(X)
             return perf_counter() - started
 
     with tempfile.TemporaryDirectory() as temporary:

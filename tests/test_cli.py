@@ -241,5 +241,5 @@ def test_demo(demo: tuple[Path, dict[str, Any], dict[str, Any]]) -> None:
 
 
 def test_demo_finds_about_ten_groups(demo: tuple[Path, dict[str, Any], dict[str, Any]]) -> None:
-    # Ten digits, some written in two ways. Six seeds found 11 to 16; one network alone would find up to 26.
-    assert 8 <= demo[1]["groups"] <= 18
+    # Ten digits, some written in two ways.
+    assert 8 <= demo[1]["groups"] <= 14

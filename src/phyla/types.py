@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # `phyla --help` has no need of NumPy
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["Edit", "Features", "Grouping", "Images", "PhylaError", "Recipe"]
+__all__ = ["Edit", "Grouping", "Images", "PhylaError", "Recipe"]
 
 UNSORTED = -1  # the label of an image that was left out
 
@@ -75,16 +75,6 @@ class Recipe:
     def key(self) -> str:
         plain = re.sub("[^a-z0-9]+", "-", self.method.lower())[-40:]  # a method may be named by a path
         return f"{plain}-{hashlib.sha256(self.to_json().encode()).hexdigest()[:12]}"
-
-
-@dataclass(frozen=True)
-class Features:
-    """One network's description of every image: `shards()` yields (rows, X float32 (rows, d)) in order."""
-
-    ids: NDArray[np.str_]
-    width: int
-    shards: Callable[[], Any] = field(repr=False, compare=False)
-    recipe: Recipe
 
 
 @dataclass(frozen=True)
