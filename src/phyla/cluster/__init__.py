@@ -1,4 +1,4 @@
-"""Features → groups. One file a method: a scikit-learn clusterer.
+"""Features → groups. One file a method: a scikit-learn clusterer, most simply a subclass of `_grouper.Grouper`.
 
 Beside `fit` and `predict`, a grouping method has `labels_` and `strength_` (0..1) of what it was fitted to, and
 `assign(X) → (labels, strength)` for anything else. `n_clusters=None` has it find their number; it then keeps what it

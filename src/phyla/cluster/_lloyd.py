@@ -55,9 +55,6 @@ def kmeans(
     """
     import faiss
 
-    if k < 1:
-        raise ValueError(f"n_clusters={k} makes no groups; give a whole number from 1")
-
     def one(own: np.random.Generator) -> tuple[float, NDArray[np.float32]]:
         faiss.omp_set_num_threads(1)  # of this thread: OpenMP's would wait for each other more than they work
         lloyd = faiss.Clustering(X.shape[1], k)

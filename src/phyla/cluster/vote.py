@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, ClusterMixin
-from sklearn.utils.validation import check_is_fitted, validate_data
-from threadpoolctl import threadpool_limits
 
-from phyla.cluster._how_many import how_many
+from phyla.cluster._grouper import Grouper, leading
 from phyla.cluster._lloyd import in_parallel, kmeans, nearest
 
 __all__ = ["Vote"]
@@ -25,7 +21,7 @@ _SHRINKAGE = 0.1
 _DENSE = 1_000  # side of the clusters × clusters matrix up to which all eigenvectors cost under a second
 
 
-class Vote(ClusterMixin, BaseEstimator):
+class Vote(Grouper):
     """Consensus of many k-means (the galaxy morphology pipeline, 2023: several clusterers vote).
 
     Each voter sees its own rows and its own number of leading axes of every space. The co-association of images i and
@@ -70,29 +66,14 @@ class Vote(ClusterMixin, BaseEstimator):
         self.random_state = random_state
         self.n_jobs = n_jobs
 
-    def fit(self, X: Any, y: Any = None) -> Vote:
-        X = validate_data(self, X, dtype=np.float32, order="C", ensure_min_samples=2)
-        blocks = (X.shape[1],) if self.blocks is None else self.blocks
-        if sum(blocks) != X.shape[1]:
-            raise ValueError(f"blocks add up to {sum(blocks)}, but X has {X.shape[1]} columns")
-        self.blocks_ = np.array(blocks)
-        self.__dict__.pop("evidence_", None)  # of an earlier fit
-        # The voters are what goes on at once; how linear algebra rounds must not depend on how many do.
-        with threadpool_limits(1):
-            self._fit(X, np.random.default_rng(self.random_state))
-        return self
-
     def _fit(self, X: NDArray[np.float32], rng: np.random.Generator) -> None:
-        k = self.n_clusters
-        if k is None:
-            k, self.evidence_ = how_many(self._view(X, _WIDTHS[1]), rng, self.n_jobs)
-        k = self.n_clusters_ = min(k, len(X))
+        k = self.n_clusters_
         self.widths_ = rng.choice(_WIDTHS, self.n_voters)
 
         def centres_of(task: tuple[int, np.random.Generator]) -> NDArray[np.float32]:
             width, own = task
             sample = own.choice(len(X), min(_SAMPLE, max(k, int(0.7 * len(X)))), replace=False)
-            return kmeans(self._view(X[sample], width), k, own, restarts=3)
+            return kmeans(leading(X[sample], self.blocks_, width), k, own, restarts=3)
 
         tasks = list(zip(self.widths_.tolist(), rng.spawn(self.n_voters), strict=True))
         centres = in_parallel(centres_of, tasks, self.n_jobs)
@@ -110,30 +91,19 @@ class Vote(ClusterMixin, BaseEstimator):
         for voter in range(self.n_voters):
             np.add.at(self.shares_[voter], (votes[:, voter], label), 1)
         self.shares_ /= np.maximum(self.shares_.sum(2, keepdims=True), 1)
-        self.labels_, self.strength_ = label, self._agreement(votes, label)
 
-    def assign(self, X: Any) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-        """The group of each row of X (n, d) and the share of voters that agree. O(n · voters · groups · d)."""
-        check_is_fitted(self)
-        X = validate_data(self, X, reset=False, dtype=np.float32, order="C")
-        label = self._label(X)
-        return label, self._agreement(self._votes(X), label)
-
-    def predict(self, X: Any) -> NDArray[np.int32]:
-        check_is_fitted(self)
-        return self._label(validate_data(self, X, reset=False, dtype=np.float32))
-
-    def _view(self, X: NDArray[np.float32], width: int) -> NDArray[np.float32]:
-        """The first `width` axes of every space."""
-        starts = np.cumsum(self.blocks_) - self.blocks_
-        columns = [c for s, b in zip(starts, self.blocks_, strict=True) for c in range(s, s + min(b, width))]
-        return np.ascontiguousarray(X[:, columns])
+    def _assign(self, X: NDArray[np.float32]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        label, votes = self._label(X), self._votes(X)
+        share = np.zeros(len(X), np.float32)
+        for voter in range(self.n_voters):
+            share += self.shares_[voter, votes[:, voter], label]
+        return label, (share / self.n_voters).astype(np.float32)
 
     def _votes(self, X: NDArray[np.float32]) -> NDArray[np.int32]:
         """(n, voters): each voter's cluster for each row."""
         votes = np.empty((len(X), self.n_voters), np.int32)
         for width in np.unique(self.widths_):
-            view = self._view(X, width)
+            view = leading(X, self.blocks_, width)
             for voter in np.flatnonzero(self.widths_ == width):
                 votes[:, voter] = nearest(view, self.centers_[voter, :, : view.shape[1]])[1][:, 0]
         return votes
@@ -178,9 +148,3 @@ class Vote(ClusterMixin, BaseEstimator):
 
     def _label(self, X: NDArray[np.float32]) -> NDArray[np.int32]:
         return (X @ self.coef_ + self.intercept_).argmax(1).astype(np.int32)
-
-    def _agreement(self, votes: NDArray[np.int32], label: NDArray[np.int32]) -> NDArray[np.float32]:
-        share = np.zeros(len(votes), np.float32)
-        for voter in range(self.n_voters):
-            share += self.shares_[voter, votes[:, voter], label]
-        return (share / self.n_voters).astype(np.float32)

@@ -1,0 +1,25 @@
+"""Nearest neighbours of every row, once, for grouping, audits, maps and search. One file a way of finding them.
+
+A way is a function `(X, k, metric="euclidean", n_jobs=1) → (indices, distances)`: (n, k) int32 and float32, nearest
+first, the row itself left out. The metric is "euclidean" or "cosine" (distance 1 − cosine).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from phyla import plugins
+
+__all__ = ["nearest_neighbors"]
+
+_EXACT = 100_000  # rows up to which comparing all with all is cheap: 60,000 x 64 take seconds
+
+
+def nearest_neighbors(
+    X: NDArray[np.float32], k: int, metric: str = "euclidean", n_jobs: int = 1
+) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """The k nearest rows of each row of X (n, d): all compared up to 100,000 rows, found through cells above."""
+    way = "exact" if len(X) <= _EXACT else "cells"
+    found: tuple[NDArray[np.int32], NDArray[np.float32]] = plugins.load("neighbors", way)(X, k, metric, n_jobs)
+    return found

@@ -1,0 +1,46 @@
+"""What the ways of finding neighbours share: searching an index of faiss block by block, each the work of a thread."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from phyla.engine.local import run
+
+_BLOCK = 1024  # rows a task: their distances to a block of the index stay in a core's cache
+
+
+def prepare(X: NDArray[np.float32], k: int, metric: str) -> NDArray[np.float32]:
+    """X as the index wants it: rows of length one where the metric is the cosine."""
+    if metric not in {"euclidean", "cosine"}:
+        raise ValueError(f"metric={metric!r} is not known; there is: euclidean, cosine")
+    if not 0 < k < len(X):
+        raise ValueError(f"k={k} neighbours of {len(X)} rows; give a number from 1 to {len(X) - 1}")
+    X = np.ascontiguousarray(X, np.float32)
+    return X / np.maximum(np.linalg.norm(X, axis=1, keepdims=True), 1e-12) if metric == "cosine" else X
+
+
+def search(
+    index: Any, X: NDArray[np.float32], k: int, metric: str, n_jobs: int
+) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """The k nearest of each row of X in an index of squared distances that holds X itself in order."""
+    import faiss
+
+    def block(start: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        faiss.omp_set_num_threads(1)  # of this thread
+        squared, which = index.search(X[start : start + _BLOCK], k + 1)
+        # The row itself goes; among exact copies it may not have been found first, or at all: then the last goes.
+        own = which == np.arange(start, start + len(which))[:, None]
+        own[~own.any(1), -1] = True
+        return which[~own].reshape(-1, k), squared[~own].reshape(-1, k)
+
+    threads = faiss.omp_get_max_threads()
+    try:
+        found = list(run(block, range(0, len(X), _BLOCK), n_jobs))
+    finally:
+        faiss.omp_set_num_threads(threads)
+    indices = np.concatenate([i for i, _ in found]).astype(np.int32)
+    squared = np.maximum(np.concatenate([s for _, s in found]), 0)
+    return indices, squared / 2 if metric == "cosine" else np.sqrt(squared)

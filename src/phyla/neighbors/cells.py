@@ -1,0 +1,28 @@
+"""Only rows in the nearest of some thousand cells are compared (an inverted file): about n^1.5·d."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from phyla.neighbors._faiss import prepare, search
+
+__all__ = ["cells"]
+
+_PROBES = 24  # cells looked into
+
+
+def cells(
+    X: NDArray[np.float32], k: int, metric: str = "euclidean", n_jobs: int = 1
+) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """Nearly the k nearest rows of each row of X (n, d) (inverted file: Jégou, Douze and Schmid, 2011)."""
+    import faiss
+
+    X = prepare(X, k, metric)
+    d = X.shape[1]
+    count = max(1, min(int(np.sqrt(len(X))), len(X) // 40))
+    index = faiss.IndexIVFFlat(faiss.IndexFlatL2(d), d, count)
+    index.cp.seed, index.cp.niter, index.nprobe = 0, 10, min(_PROBES, count)
+    index.train(X)
+    index.add(X)
+    return search(index, X, k, metric, n_jobs)

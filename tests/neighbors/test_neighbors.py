@@ -1,0 +1,56 @@
+"""Every way of finding neighbours: right, or nearly; never the row itself."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.neighbors import NearestNeighbors
+
+from phyla import plugins
+from phyla.neighbors import nearest_neighbors
+
+WAYS = plugins.names("neighbors")
+rng = np.random.default_rng(0)
+X = (rng.normal(size=(3000, 16)) + 3 * rng.normal(size=(12, 16))[np.arange(3000) % 12]).astype(np.float32)
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+def test_exact_is_what_scikit_learn_finds(metric: str) -> None:
+    indices, distances = plugins.load("neighbors", "exact")(X, 7, metric)
+    far, near = NearestNeighbors(n_neighbors=7, metric=metric).fit(X).kneighbors()
+    assert (indices == near).mean() > 0.999  # ties may fall either way
+    assert_allclose(distances, far, atol=2e-3)
+
+
+@pytest.mark.parametrize("way", WAYS)
+class TestWay:
+    def test_recall(self, way: str) -> None:
+        near = NearestNeighbors(n_neighbors=10).fit(X).kneighbors(return_distance=False)
+        indices, distances = plugins.load("neighbors", way)(X, 10)
+        recall = np.mean([len(set(a) & set(b)) / 10 for a, b in zip(indices, near, strict=True)])
+        chance = 10 / len(X)
+        print(f"{way}: recall {recall:.3f}, chance {chance:.3f}")
+        assert recall > 0.95 > chance
+        assert (np.diff(distances, axis=1) >= 0).all(), "nearest first"
+
+    def test_never_itself_even_among_copies(self, way: str) -> None:
+        same = np.repeat(X[:50], 8, axis=0)
+        indices, distances = plugins.load("neighbors", way)(same, 7)
+        assert (indices != np.arange(400)[:, None]).all()
+        assert indices.dtype == np.int32 and distances.dtype == np.float32
+
+    def test_threads_change_nothing(self, way: str) -> None:
+        one, two = (plugins.load("neighbors", way)(X, 5, n_jobs=n) for n in (1, 3))
+        assert_array_equal(one[0], two[0])
+        assert_array_equal(one[1], two[1])
+
+    def test_bad_parameters(self, way: str) -> None:
+        with pytest.raises(ValueError, match="metric='taxi'"):
+            plugins.load("neighbors", way)(X, 3, "taxi")
+        with pytest.raises(ValueError, match="k=50 neighbours of 20 rows"):
+            plugins.load("neighbors", way)(X[:20], 50)
+
+
+def test_few_rows_are_compared_with_all() -> None:
+    assert_array_equal(nearest_neighbors(X, 4)[0], plugins.load("neighbors", "exact")(X, 4)[0])
