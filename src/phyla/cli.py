@@ -214,7 +214,7 @@ def _backbone_table(told: list[dict[str, Any]]) -> str:
 def _methods(args: argparse.Namespace) -> Any:
     from phyla import plugins
 
-    rooms = ("sources", "backbones", "reduce", "cluster", "engine")
+    rooms = ("sources", "backbones", "reduce", "neighbors", "cluster", "engine")
     told = {room: {name: plugins.describe(room, name) for name in plugins.names(room)} for room in rooms}
     return told, lambda t: "\n".join(
         f"{room}\n" + "\n".join(f"  {name:10} {line}" for name, line in listed.items()) for room, listed in t.items()

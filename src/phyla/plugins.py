@@ -18,7 +18,12 @@ from phyla.types import PhylaError
 
 __all__ = ["describe", "load", "names"]
 
-_CALLED = {"cluster": "grouping method", "reduce": "compression", "backbones": "family of networks"}
+_CALLED = {
+    "cluster": "grouping method",
+    "neighbors": "way to find neighbours",
+    "reduce": "compression",
+    "backbones": "family of networks",
+}
 
 
 @cache

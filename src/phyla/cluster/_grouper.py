@@ -12,7 +12,6 @@ from threadpoolctl import threadpool_limits
 
 from phyla.cluster._how_many import how_many
 
-
 _WIDTH = 32  # axes of each space that the number of groups is judged in: more blur them
 
 
