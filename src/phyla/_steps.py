@@ -18,7 +18,7 @@ from phyla._progress import Progress
 from phyla.store import Store, read_array
 from phyla.types import Images, PhylaError, Recipe
 
-COMPONENTS = 64  # narrow axes kept of each network; groupers use the first of them
+COMPONENTS = 256  # axes kept of each network: groups are found in the first and told apart in all of them
 _SCAN_TASK, _SCAN_SHARD = 8, 8192  # files a task and a shard of the scan
 _BLOCK = 4096  # rows of wide features held at a time
 

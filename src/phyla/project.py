@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from phyla import backbones, plugins, sources
 from phyla._progress import Progress
 from phyla._steps import COMPONENTS, Steps, as_table, clusterer_of, images_of, limited, open_picture, restore, scan_all
-from phyla.cluster import score, typicality
+from phyla.cluster import leading, score, typicality
 from phyla.label import group_names
 from phyla.store import Store, read_array
 from phyla.types import UNSORTED, Edit, Grouping, Images, PhylaError, Recipe
@@ -136,7 +136,7 @@ class Project:
             blocks = [self._array(r, "components_").shape[0] for r in reduced]
             recipe = Recipe("groups", method, {"n_clusters": groups}, tuple(reduced), grouper.VERSION, seed)
             stage = steps.group(X, blocks, recipe)
-            points = steps.map(X, reduced, seed) if report else None
+            points = steps.map(leading(X, blocks), reduced, seed) if report else None
             # Everything lies there under its own name before the one file that says what is current is replaced.
             self.store.update_meta(
                 images=steps.keep(table), backbones=[c.name for c in cards], features=stages, reduced=reduced,
@@ -182,6 +182,11 @@ class Project:
     def X(self) -> NDArray[np.float32]:
         """(n, d) the networks' whitened principal components, side by side."""
         return np.hstack([self._array(stage, "X") for stage in self._current("reduced")])
+
+    @property
+    def _near(self) -> NDArray[np.float32]:
+        """(n, d) the leading axes of each network, in which near images are alike."""
+        return leading(self.X, [self._array(stage, "components_").shape[0] for stage in self._current("reduced")])
 
     @property
     def grouping(self) -> Grouping:
@@ -270,7 +275,7 @@ class Project:
         with progress("drawing", 1, 1) as advance:
             page = render(
                 title=Path(told["source"]).name or "Images", summary=told, images=images, grouping=grouping,
-                names=self.names, typicality=typicality(self.X, grouping.best),
+                names=self.names, typicality=typicality(self._near, grouping.best),
                 points=self._array(points, "points"), explanation=explanation,
                 unreadable=[(u["uri"], u["reason"]) for u in told["unreadable_files"]],
             )  # fmt: skip
@@ -287,7 +292,7 @@ class Project:
         if not name.strip():
             raise PhylaError("A name can't be empty.", "Give it at least one letter.")
         members = np.flatnonzero(grouping.best == group)
-        near = typicality(self.X[members], np.zeros(len(members), np.int32))
+        near = typicality(self._near[members], np.zeros(len(members), np.int32))
         chosen = members[np.lexsort((-near, -grouping.strength[members]))[:_NAMED_BY]]
         with self.store.writing():
             edit = {"seq": len(self.store.log(_LOG)), "op": "name", "by": getpass.getuser()}

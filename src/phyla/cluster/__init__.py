@@ -9,5 +9,6 @@ to save; `VERSION` rises whenever a method's numbers change.
 """
 
 from phyla.cluster._judge import score, typicality
+from phyla.cluster._spaces import leading
 
-__all__ = ["score", "typicality"]
+__all__ = ["leading", "score", "typicality"]

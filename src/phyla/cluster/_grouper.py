@@ -11,8 +11,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from threadpoolctl import threadpool_limits
 
 from phyla.cluster._how_many import how_many
-
-_WIDTH = 32  # axes of each space that the number of groups is judged in: more blur them
+from phyla.cluster._spaces import leading
 
 
 class Grouper(ClusterMixin, BaseEstimator):
@@ -48,7 +47,7 @@ class Grouper(ClusterMixin, BaseEstimator):
         with threadpool_limits(1):
             k = self.n_clusters
             if k is None:
-                narrow = leading(X, self.blocks_, _WIDTH) if hasattr(self, "blocks") else X
+                narrow = leading(X, self.blocks_) if hasattr(self, "blocks") else X
                 k, self.evidence_ = how_many(narrow, rng, self.n_jobs)
             self.n_clusters_ = min(k, len(X))
             self._fit(X, rng)
@@ -83,10 +82,3 @@ def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     """Probabilities along the last axis."""
     e = np.exp(logits - logits.max(-1, keepdims=True))
     return e / e.sum(-1, keepdims=True)
-
-
-def leading(X: NDArray[np.float32], blocks: NDArray[np.int_], width: int) -> NDArray[np.float32]:
-    """The first `width` columns of every block of X (n, sum of blocks)."""
-    starts = np.cumsum(blocks) - blocks
-    columns = [c for s, b in zip(starts, blocks, strict=True) for c in range(s, s + min(b, width))]
-    return np.ascontiguousarray(X[:, columns])
