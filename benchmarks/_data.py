@@ -9,7 +9,7 @@ import zipfile
 from pathlib import Path
 
 DATA = Path(os.environ.get("PHYLA_DATA", Path(__file__).parents[2] / "shared" / "data"))
-MEGAPIXELS = {"1 megapixel": (1152, 864, 300), "12 megapixels": (4000, 3000, 120)}
+MEGAPIXELS = {"1 megapixel": (1152, 864, 600), "12 megapixels": (4000, 3000, 480)}
 
 
 def need(name: str) -> Path:

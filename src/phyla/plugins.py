@@ -16,7 +16,7 @@ from typing import Any
 
 from phyla.types import PhylaError
 
-__all__ = ["describe", "load", "names"]
+__all__ = ["check", "describe", "load", "names"]
 
 _CALLED = {
     "cluster": "grouping method",
@@ -50,14 +50,20 @@ def describe(room: str, name: str) -> str:
     return f"from the package {_entry_points(room)[name].value.partition(':')[0]}"
 
 
+def check(room: str, name: str) -> None:
+    """Raise `PhylaError`, with the nearest names and the whole list, where `room` offers no `name`."""
+    if name not in names(room):
+        near = difflib.get_close_matches(name, names(room), n=2)
+        hint = f"Did you mean {' or '.join(near)}? " if near else ""
+        there = f"{hint}There is: {', '.join(names(room))}."
+        raise PhylaError(f"There is no {_CALLED.get(room, room)} {name!r}.", there)
+
+
 def load(room: str, name: str) -> Any:
-    """Import and return what `name` offers. An unknown name is answered with the nearest ones and the whole list."""
+    """Import and return what `name` offers. Raises what `check` does."""
+    check(room, name)
     if name in _files(room):
         module = import_module(f"phyla.{room}.{name}")
         (offered,) = module.__all__
         return getattr(module, offered)
-    if name in _entry_points(room):
-        return _entry_points(room)[name].load()
-    near = difflib.get_close_matches(name, names(room), n=2)
-    hint = f"Did you mean {' or '.join(near)}? " if near else ""
-    raise PhylaError(f"There is no {_CALLED.get(room, room)} {name!r}.", f"{hint}There is: {', '.join(names(room))}.")
+    return _entry_points(room)[name].load()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import os
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -103,9 +104,8 @@ class Project:
             raise PhylaError(f"{seed} can't be a seed.", "Give a whole number from 0 to 4294967295.")
         if not backbone:
             raise PhylaError("Without a backbone no image can be described.", "Name one; see phyla backbones.")
-        grouper = plugins.load("cluster", method)
-        agreement = grouper.AGREEMENT if agreement is None else agreement
-        if not 0 <= agreement <= 1:
+        plugins.check("cluster", method)
+        if agreement is not None and not 0 <= agreement <= 1:
             raise PhylaError(f"An agreement of {agreement} can't be reached.", "Give a number from 0 to 1.")
         cards = [backbones.card(name) for name in dict.fromkeys(backbone)]
         threads = _threads(threads)
@@ -114,7 +114,9 @@ class Project:
         if place is None:
             raise PhylaError(f"{self.folder} has no images yet.", f"phyla sort PHOTOS --project {self.folder}")
         opened = sources.open_source(place)
-        with self.store.writing(), limited(threads):
+        with ThreadPoolExecutor(1) as aside, self.store.writing(), limited(threads):
+            # Importing it takes most of a second, in which a hundred pictures can be read.
+            loading = aside.submit(plugins.load, "cluster", method)
             if meta.get("source", opened.path) != opened.path:
                 raise PhylaError(
                     f"{self.folder} holds the images of {meta['source']}.", "Name another folder with --project."
@@ -134,13 +136,14 @@ class Project:
             reduced = steps.reduce(stages, images)
             X = np.hstack([self._array(r, "X") for r in reduced])
             blocks = [self._array(r, "components_").shape[0] for r in reduced]
+            grouper = loading.result()
             recipe = Recipe("groups", method, {"n_clusters": groups}, tuple(reduced), grouper.VERSION, seed)
             stage = steps.group(X, blocks, recipe)
             points = steps.map(leading(X, blocks), reduced, seed) if report else None
             # Everything lies there under its own name before the one file that says what is current is replaced.
             self.store.update_meta(
                 images=steps.keep(table), backbones=[c.name for c in cards], features=stages, reduced=reduced,
-                groups=stage, agreement=agreement, map=points,
+                groups=stage, agreement=grouper.AGREEMENT if agreement is None else agreement, map=points,
             )  # fmt: skip
             for stale in ("_table", "images", "_source"):
                 self.__dict__.pop(stale, None)
