@@ -70,7 +70,7 @@ def main() -> None:
         told["top80"] = score(best[top], np.zeros(len(top), bool), labels[top])["accuracy"]
         found["vote"].append(told | {"seconds": seconds})
         started = perf_counter()
-        kmeans = KMeans(10, random_state=seed).fit(got["X"])
+        kmeans = KMeans(10, blocks=got["vote"].blocks, random_state=seed).fit(got["X"])
         found["kmeans"].append(
             score(kmeans.predict(T), np.zeros(len(T), bool), labels) | {"seconds": perf_counter() - started}
         )

@@ -56,7 +56,7 @@ def test_nothing_near_is_not_guessed() -> None:
     with pytest.raises(PhylaError) as told:
         plugins.load("cluster", "zzz")
     assert "Did you mean" not in told.value.hint
-    assert "kmeans, vote" in told.value.hint
+    assert f"There is: {', '.join(plugins.names('cluster'))}." in told.value.hint
 
 
 @pytest.mark.parametrize("name", ["_lloyd", "../project", "", "__init__"])
@@ -79,7 +79,7 @@ print([m for m in sys.modules if m.startswith("phyla.") and m.count(".") > 1], "
 
 def test_another_package_adds_a_method(entry: Callable[[str, str, str], None]) -> None:
     entry("cluster", "mean", "statistics:mean")
-    assert plugins.names("cluster") == ["kmeans", "mean", "vote"]
+    assert {"kmeans", "mean", "vote"} <= set(plugins.names("cluster"))
     assert plugins.describe("cluster", "mean") == "from the package statistics"
     assert plugins.load("cluster", "mean")([1, 3]) == 2
 

@@ -241,7 +241,7 @@ def restore(estimator: Any, arrays: Mapping[str, NDArray[Any]] | None) -> Any:
 
 def clusterer_of(recipe: Recipe, blocks: list[int], threads: int = 1) -> Any:
     """The grouping method of `recipe`; `blocks` and `threads` go to those that take them."""
-    clusterer = plugins.load("cluster", recipe.method)(recipe.params["n_clusters"], random_state=recipe.seed)
+    clusterer = plugins.load("cluster", recipe.method)(**recipe.params, random_state=recipe.seed)
     offered = {"blocks": tuple(blocks), "n_jobs": threads}
     return clusterer.set_params(**{k: v for k, v in offered.items() if k in clusterer.get_params()})
 

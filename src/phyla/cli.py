@@ -32,9 +32,10 @@ def _parser() -> argparse.ArgumentParser:
         add("-q", "--quiet", action="store_true", help="show no progress")
 
     def how(add: Callable[..., Any]) -> None:
-        add("--backbone", help="networks to describe images by, with commas (default: lite0,lite1,lite2)")
+        add("--backbone", help="networks to describe images by, with commas (default: by the effort)")
         add("-k", "--groups", type=int, help="how many groups (default: found out)")
         add("--method", default="vote", help="the grouping method (default: %(default)s); see phyla methods")
+        add("--effort", default="default", help="fast, default or best: fast takes one network (default: %(default)s)")
         add("--agreement", type=float, help="leave out images under this strength, 0 to 1 (default: half the votes)")
         add("--no-report", dest="report", action="store_false", help="draw no map and no report")
         add("--seed", type=int, default=0, help="the same seed gives the same groups (default: %(default)s)")
@@ -77,12 +78,13 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _sort(args: argparse.Namespace) -> Any:
-    from phyla.project import DEFAULT_BACKBONES, Project, sort
+    from phyla.project import Project, sort
 
     options = {
-        name: getattr(args, name) for name in ("groups", "method", "agreement", "seed", "report", "threads", "quiet")
+        name: getattr(args, name)
+        for name in ("groups", "method", "effort", "agreement", "seed", "report", "threads", "quiet")
     }
-    options["backbone"] = [name.strip() for name in args.backbone.split(",")] if args.backbone else DEFAULT_BACKBONES
+    options["backbone"] = [name.strip() for name in args.backbone.split(",")] if args.backbone else None
     if args.source is None:
         if args.project is None:
             raise PhylaError("Sort what?", "phyla sort PHOTOS, or phyla sort --project PROJECT to go on with one.")

@@ -25,6 +25,7 @@ from phyla.types import UNSORTED, Edit, Grouping, Images, PhylaError, Recipe
 __all__ = ["DEFAULT_BACKBONES", "Project", "score_rows", "sort"]
 
 DEFAULT_BACKBONES = ("lite0", "lite1", "lite2")
+EFFORTS = {"fast": DEFAULT_BACKBONES[:1], "default": DEFAULT_BACKBONES, "best": DEFAULT_BACKBONES}
 _LOG = "edits.jsonl"
 _NAMED_BY = 100  # typical images that a group's name is remembered by
 
@@ -70,9 +71,10 @@ class Project:
         self,
         source: str | Path | None = None,
         *,
-        backbone: Sequence[str] = DEFAULT_BACKBONES,
+        backbone: Sequence[str] | None = None,
         groups: int | None = None,
         method: str = "vote",
+        effort: str = "default",
         agreement: float | None = None,
         seed: int = 0,
         report: bool = True,
@@ -86,9 +88,10 @@ class Project:
 
         Parameters
         ----------
-        backbone : the networks to describe the images by; see `phyla backbones`.
+        backbone : the networks to describe the images by; see `phyla backbones`. All that are bundled by default.
         groups : how many; found out where it is None.
         method : the grouping method; see `phyla methods`.
+        effort : "fast" (one network, a quicker vote), "default", or "best" (a longer one).
         agreement : 0..1; an image with less strength is left unsorted. By default what the method says: half the votes.
         seed : two runs with one seed give one result.
         report : draw the map and the report; without it the groups are there sooner.
@@ -102,6 +105,9 @@ class Project:
             raise PhylaError(f"{groups} groups can't be made.", "Give a whole number from 1, or leave it out.")
         if not 0 <= seed < 2**32:
             raise PhylaError(f"{seed} can't be a seed.", "Give a whole number from 0 to 4294967295.")
+        if effort not in EFFORTS:
+            raise PhylaError(f"There is no effort {effort!r}.", f"There is: {', '.join(EFFORTS)}.")
+        backbone = EFFORTS[effort] if backbone is None else backbone
         if not backbone:
             raise PhylaError("Without a backbone no image can be described.", "Name one; see phyla backbones.")
         plugins.check("cluster", method)
@@ -117,6 +123,8 @@ class Project:
         with ThreadPoolExecutor(1) as aside, self.store.writing(), limited(threads):
             # Importing it takes most of a second, in which a hundred pictures can be read.
             loading = aside.submit(plugins.load, "cluster", method)
+            if effort == "best" and not loading.result().EFFORT:
+                raise PhylaError(f"The method {method} knows no better effort.", "Leave --effort out.")
             if meta.get("source", opened.path) != opened.path:
                 raise PhylaError(
                     f"{self.folder} holds the images of {meta['source']}.", "Name another folder with --project."
@@ -137,7 +145,8 @@ class Project:
             X = np.hstack([self._array(r, "X") for r in reduced])
             blocks = [self._array(r, "components_").shape[0] for r in reduced]
             grouper = loading.result()
-            recipe = Recipe("groups", method, {"n_clusters": groups}, tuple(reduced), grouper.VERSION, seed)
+            params = {"n_clusters": groups} | grouper.EFFORT.get(effort, {})
+            recipe = Recipe("groups", method, params, tuple(reduced), grouper.VERSION, seed)
             stage = steps.group(X, blocks, recipe)
             points = steps.map(leading(X, blocks), reduced, seed) if report else None
             # Everything lies there under its own name before the one file that says what is current is replaced.
@@ -272,8 +281,8 @@ class Project:
             why += f", the number of {len(evidence)} tried at which independent runs agreed best"
         explanation = (
             f"Each image was described by {_listed(told['backbones'])}, compressed to {COMPONENTS} whitened axes "
-            f"a network, and grouped by the method “{told['method']}” into {why}. Images whose group less than "
-            f"{self._current('agreement'):.0%} of the votes agree on are left unsorted."
+            f"a network, and grouped by the method “{told['method']}” into {why}. Images on which the votes "
+            f"agree less than {self._current('agreement'):.0%} are left unsorted."
         )
         with progress("drawing", 1, 1) as advance:
             page = render(

@@ -85,6 +85,16 @@ class TestGroups:
         assert sum(g["images"] for g in two.show()["sizes"]) == 120 - two.show()["unsorted"]
         np.testing.assert_array_equal(one.grouping.best, two.grouping.best)
 
+    def test_effort_decides_how_long_the_vote_takes(self, photos: Path, quick: Quick) -> None:
+        voters = [
+            quick(photos, groups=3, effort=effort).grouping.recipe.params.get("n_voters") for effort in ("fast", "best")
+        ]
+        assert voters[0] < voters[1]
+        with pytest.raises(PhylaError, match="no effort 'huge'"):
+            quick(photos, effort="huge")
+        with pytest.raises(PhylaError, match="kmeans knows no better effort"):
+            quick(photos, effort="best", method="kmeans")
+
     def test_seeds(self, photos: Path, tmp_path: Path) -> None:
         one, same, other = (
             sort(photos, tmp_path / f"p{i}", **QUICK | {"groups": 7, "seed": seed}) for i, seed in enumerate((1, 1, 2))

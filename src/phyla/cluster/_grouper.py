@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,7 @@ class Grouper(ClusterMixin, BaseEstimator):
 
     VERSION = 1
     AGREEMENT = 0.0  # strength under which an image is left out
+    EFFORT: ClassVar[dict[str, dict[str, int]]] = {}  # what "fast" and "best" change of the parameters
 
     n_clusters: int | None
     random_state: int

@@ -51,14 +51,14 @@ def margin(
         drawn = X[rows[at - size : at]]
         return rows[at - size : at], [_with_one(drawn[:, block]) for block in blocks]
 
-    labellers = [_Adam(np.zeros((len(block) + 1, k), np.float32)) for block in blocks]
+    labellers = [Adam(np.zeros((len(block) + 1, k), np.float32)) for block in blocks]
     for step in range(_STEPS):
         drawn, spaces = draw()
         for own, x in zip(labellers, spaces, strict=True):
             surplus = softmax(x @ own.weights) - start[drawn]
             own.step(x.T @ surplus / size, _RATE_START * (1 - step / _STEPS))
-    labellers = [_Adam(own.weights) for own in labellers]
-    classifiers = [_Adam(np.zeros_like(own.weights)) for own in labellers]
+    labellers = [Adam(own.weights) for own in labellers]
+    classifiers = [Adam(np.zeros_like(own.weights)) for own in labellers]
     losses = []
     for _ in range(_STEPS):
         _, spaces = draw()
@@ -127,16 +127,16 @@ def _with_one(X: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.column_stack([X, np.ones(len(X), X.dtype)])
 
 
-class _Adam:
-    """Steps of Adam (Kingma and Ba, 2015) on `weights`, in place."""
+class Adam:
+    """Steps of Adam (Kingma and Ba, 2015) on `weights`, in place, which decay."""
 
-    def __init__(self, weights: NDArray[np.float32]) -> None:
-        self.weights, self._steps = weights, 0
+    def __init__(self, weights: NDArray[np.float32], decay: float = _DECAY) -> None:
+        self.weights, self._decay, self._steps = weights, np.float32(decay), 0
         self._mean, self._square = np.zeros_like(weights), np.zeros_like(weights)
 
     def step(self, gradient: NDArray[np.float32], rate: float) -> None:
         self._steps += 1
-        gradient = gradient + np.float32(_DECAY) * self.weights
+        gradient = gradient + self._decay * self.weights
         self._mean += np.float32(0.1) * (gradient - self._mean)
         self._square += np.float32(0.001) * (gradient * gradient - self._square)
         rate *= np.sqrt(1 - 0.999**self._steps) / (1 - 0.9**self._steps)
