@@ -161,4 +161,4 @@ def test_the_example_of_a_method_works() -> None:
     assert len(set(zip(fitted.labels_.tolist(), truth.tolist(), strict=True))) == 3
     assert fitted.strength_.min() >= 0 and fitted.strength_.max() <= 1
     assert (fitted.predict(X) == fitted.labels_).all()
-    assert made["Ward"]().fit(X).evidence_.shape[1] == 2  # type: ignore[operator]
+    assert made["Ward"]().fit(X).evidence_.shape[1] >= 2  # type: ignore[operator]

@@ -15,13 +15,21 @@ Result = TypeVar("Result")
 
 # Assignment settles long before the last digits of the centres do.
 _ITERATIONS = 25
+# Rows a group that seeds are drawn from, and at least: more cost as long as the iterations after them, and lead nowhere
+# better.
+_ROWS_A_SEED, _ROWS_FOR_SEEDS = 32, 1024
 
 
-def _seeds(X: NDArray[np.float32], k: int, rng: np.random.Generator) -> NDArray[np.float32]:
+def seeds(X: NDArray[np.float32], k: int, rng: np.random.Generator) -> NDArray[np.float32]:
     """Greedy k-means++ (Arthur and Vassilvitskii, 2007): each next seed is the best of a few drawn by squared distance.
 
-    O(n·k·d·log k), and no more than that: for small n scikit-learn's spends ten times as long on checks.
+    The first of them are seeds for fewer groups.
+
+    O(k²·d·log k), and no more than that: for small n scikit-learn's spends ten times as long on checks.
     """
+    rows = max(_ROWS_FOR_SEEDS, _ROWS_A_SEED * k)
+    if rows < len(X):
+        X = X[rng.choice(len(X), rows, replace=False)]
     norms = np.einsum("nd,nd->n", X, X)
 
     def squared(rows: NDArray[np.intp]) -> NDArray[np.float32]:
@@ -53,22 +61,32 @@ def kmeans(
     Seeded by k-means++: from random seeds a run in four merged two classes of CIFAR-10 and split another. Each run is
     the work of one thread; `n_jobs` of them go on at once, and the answer does not depend on how many.
     """
-    import faiss
 
     def one(own: np.random.Generator) -> tuple[float, NDArray[np.float32]]:
-        faiss.omp_set_num_threads(1)  # of this thread: OpenMP's would wait for each other more than they work
-        lloyd = faiss.Clustering(X.shape[1], k)
-        lloyd.niter = iterations
-        lloyd.min_points_per_centroid, lloyd.max_points_per_centroid = 1, len(X)
-        lloyd.seed = int(own.integers(2**31))
-        faiss.copy_array_to_vector(_seeds(X, k, own).ravel(), lloyd.centroids)
-        lloyd.train(X, faiss.IndexFlatL2(X.shape[1]))
-        stats: Any = lloyd.iteration_stats
-        return stats.at(stats.size() - 1).obj, faiss.vector_to_array(lloyd.centroids).reshape(k, -1).copy()
+        return lloyd(X, seeds(X, k, own), iterations)
+
+    return min(in_parallel(one, rng.spawn(restarts), n_jobs), key=lambda found: found[0])[1]
+
+
+def lloyd(
+    X: NDArray[np.float32], centres: NDArray[np.float32], iterations: int = _ITERATIONS, spherical: bool = False
+) -> tuple[float, NDArray[np.float32]]:
+    """The sum of squares and the centres (k, d) that Lloyd's iterations end at, by one thread. O(iterations·n·k·d).
+
+    Spherical (Dhillon and Modha, 2001): the centres of unit rows are brought back to the sphere after each step.
+    """
+    import faiss
 
     threads = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)  # of this thread: OpenMP's would wait for each other more than they work
     try:
-        return min(in_parallel(one, rng.spawn(restarts), n_jobs), key=lambda found: found[0])[1]
+        run = faiss.Clustering(X.shape[1], len(centres))
+        run.niter, run.spherical = iterations, spherical
+        run.min_points_per_centroid, run.max_points_per_centroid = 1, len(X)
+        faiss.copy_array_to_vector(centres.ravel(), run.centroids)
+        run.train(X, faiss.IndexFlatL2(X.shape[1]))
+        stats: Any = run.iteration_stats
+        return stats.at(stats.size() - 1).obj, faiss.vector_to_array(run.centroids).reshape(centres.shape).copy()
     finally:
         faiss.omp_set_num_threads(threads)
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
-from phyla.cluster._lloyd import _ITERATIONS, _seeds, in_parallel
+from phyla.cluster._lloyd import in_parallel, lloyd, seeds
 
 _WIDTH = 32  # axes of each space that are looked at: more blur the groups
 # Length of the pole in that of a usual row. CIFAR-10 is grouped as well with 0.05 (0.84) to 0.5 (0.84) as with this.
@@ -46,26 +44,13 @@ def spherical_kmeans(
 ) -> NDArray[np.float32]:
     """The k unit centres (k, m) with the greatest sum of cosines of `restarts` runs on unit rows F (n, m).
 
-    As `_lloyd.kmeans`, but the centres are brought back to the sphere after each step (Dhillon and Modha, 2001).
+    Among unit vectors the nearest has the largest cosine: this is `_lloyd.kmeans` on the sphere.
     """
-    import faiss
 
     def one(own: np.random.Generator) -> tuple[float, NDArray[np.float32]]:
-        faiss.omp_set_num_threads(1)  # of this thread
-        lloyd = faiss.Clustering(F.shape[1], k)
-        lloyd.niter, lloyd.spherical = _ITERATIONS, True
-        lloyd.min_points_per_centroid, lloyd.max_points_per_centroid = 1, len(F)
-        lloyd.seed = int(own.integers(2**31))
-        faiss.copy_array_to_vector(_seeds(F, k, own).ravel(), lloyd.centroids)
-        lloyd.train(F, faiss.IndexFlatL2(F.shape[1]))  # among unit vectors the nearest has the largest cosine
-        stats: Any = lloyd.iteration_stats
-        return stats.at(stats.size() - 1).obj, faiss.vector_to_array(lloyd.centroids).reshape(k, -1).copy()
+        return lloyd(F, seeds(F, k, own), spherical=True)
 
-    threads = faiss.omp_get_max_threads()
-    try:
-        return min(in_parallel(one, rng.spawn(restarts), n_jobs), key=lambda found: found[0])[1]
-    finally:
-        faiss.omp_set_num_threads(threads)
+    return min(in_parallel(one, rng.spawn(restarts), n_jobs), key=lambda found: found[0])[1]
 
 
 def widths(blocks: NDArray[np.int_]) -> list[int]:

@@ -50,7 +50,7 @@ class Vote(Grouper):
     inner_, outer_ : the two networks' layers, if there are rounds.
     """
 
-    VERSION = 2
+    VERSION = 3
     AGREEMENT = (
         0.5  # strength under which an image is left out: the voters, or the labellers, are about as much against as for
     )
