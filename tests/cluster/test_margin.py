@@ -8,7 +8,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from numpy.typing import NDArray
 
 from phyla.cluster import score
-from phyla.cluster._margin import EQUAL, Adam, axes, enough, labelling, margin, widest
+from phyla.cluster._margin import Adam, axes, enough, labelling, margin, widest
 from phyla.cluster._retrain import _hold, proba, retrain
 from phyla.cluster.turtle import Turtle
 from phyla.cluster.vote import Vote
@@ -38,7 +38,7 @@ def test_a_spoilt_start_is_mended() -> None:
     X, of = two_spaces(3000, 6)
     start = spoilt(of, 6, 0.4)
     blocks = axes(np.array([12, 12]), 12)
-    labellers, surprise = margin(X, blocks, start, np.random.default_rng(0), EQUAL)
+    labellers, surprise = margin(X, blocks, start, np.random.default_rng(0), np.full(6, 1 / 6, np.float32))
     before, after = right(start.argmax(1), of), right(labelling(X, blocks, labellers).argmax(1), of)
     print(f"start {before:.3f}, after {after:.3f}, surprise {surprise:.3f}")
     assert before < 0.75 and after > 0.95
@@ -49,7 +49,7 @@ def test_equal_sizes_are_expected_only_where_they_cost_little() -> None:
     sizes = np.array([600, 300, 100])
     X, of = two_spaces(0, 3, sizes)
     blocks, start = axes(np.array([12, 12]), 12), spoilt(of, 3, 0.05)
-    forced = margin(X, blocks, start, np.random.default_rng(0), EQUAL)[0]
+    forced = margin(X, blocks, start, np.random.default_rng(0), np.full(3, 1 / 3, np.float32))[0]
     chosen = widest(X, blocks, start, np.random.default_rng(0).spawn(2), 1)[0]
     cut, kept = (np.sort(np.bincount(labelling(X, blocks, w).argmax(1), minlength=3)) for w in (forced, chosen))
     print(f"true {np.sort(sizes)}, forced {cut}, chosen {kept}")

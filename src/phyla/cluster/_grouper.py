@@ -47,10 +47,7 @@ class Grouper(ClusterMixin, BaseEstimator):
         # What goes on at once are tasks of our own; how linear algebra rounds must not depend on how many do.
         with threadpool_limits(1):
             k = self.n_clusters
-            if k is None:
-                narrow = leading(X, self.blocks_) if hasattr(self, "blocks") else X
-                k, self.evidence_ = how_many(narrow, rng, self.n_jobs)
-            self.n_clusters_ = min(k, len(X))
+            self.n_clusters_ = min(self._number(X, rng) if k is None else k, len(X))
             self._fit(X, rng)
             self.labels_, self.strength_ = self._assign(X)
         return self
@@ -65,6 +62,15 @@ class Grouper(ClusterMixin, BaseEstimator):
     def predict(self, X: Any) -> NDArray[np.int32]:
         """The group of each row of X (n, d)."""
         return self.assign(X)[0]
+
+    def _number(self, X: NDArray[np.float32], rng: np.random.Generator) -> int:
+        """How many groups where none are asked for, kept in `evidence_`.
+
+        A method that finds their number as it groups says how many there can be, and leaves both to `_fit`.
+        """
+        narrow = leading(X, self.blocks_) if hasattr(self, "blocks") else X
+        k, self.evidence_ = how_many(narrow, rng, self.n_jobs)
+        return k
 
     def _fit(self, X: NDArray[np.float32], rng: np.random.Generator) -> None:
         raise NotImplementedError

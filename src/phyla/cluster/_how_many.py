@@ -18,7 +18,7 @@ _RESTARTS = 3
 _RUNS_FIRST, _RUNS = 8, 24  # on the coarse grid; near its best number
 _MOST = 128
 _STEP = 1.5  # from one number of the grid to the next
-_ROWS_A_GROUP = 10  # smaller groups than this can't be told from chance by subsamples of the rows
+ROWS_A_GROUP = 10  # smaller groups than this can't be told from chance by subsamples of the rows
 _NOISE = 0.005  # by which the scores of two sets of runs may differ by luck
 _DISTORTION = 0.5  # of the code: half the variance of a whitened column
 
@@ -41,7 +41,7 @@ def how_many(X: NDArray[np.float32], rng: np.random.Generator, n_jobs: int = 1) 
 
     50,000 × 96 takes 4 s on two cores, 1,164 × 96 about 1 s.
     """
-    most = min(_MOST, len(X) // _ROWS_A_GROUP)
+    most = min(_MOST, len(X) // ROWS_A_GROUP)
     if most < 2:
         return 1, np.array([[1.0, 1.0, 1.0, 1.0, 1.0, 1.0, np.nan]])
     judged = X[np.sort(rng.choice(len(X), min(_JUDGED, len(X)), replace=False))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from copy import deepcopy
 
 import numpy as np
@@ -14,14 +15,14 @@ from phyla.cluster._lloyd import in_parallel
 # 512 rows 0.895, 256 rows 0.888. Two steps of the classifiers for one of the labellers do as well as five or twenty.
 _BATCH, _STEPS, _INNER = 1024, 150, 2
 _RATE, _RATE_START = 0.01, 0.02
-# γ, how much equal sizes count: the paper's; and a tenth of it. On the long tail of CIFAR-10 3 reaches 0.53, 1 0.55 and
-# 0.3 0.56, but with 0.3 groups of little contrast run together.
-EQUAL, _LOOSE = 10.0, 1.0
+WEIGHT, _GENTLE = 10.0, 3.0  # γ, how much the sizes expected count: the paper's; and a gentler one (see `widest`)
 _DECAY = 0.01  # of all weights: few rows can be told apart by chance
 _TINY = 1e-12
-# Nats of a classifier's mean surprise that equal sizes may cost. They cost 0.009 on CIFAR-10, whose classes are of one
-# size; 0.05 on CIFAR-10 with a long tail, 0.12 on 43 classes of photos.
+# Nats of a classifier's mean surprise that equal sizes may cost: 0.004 on CIFAR-10, 0.013 on 43 classes of photos, both
+# of equal size; 0.033 on CIFAR-10 with a long tail, 0.2 on three separate blobs of 60, 30 and 10.
 _TOLERATED = 0.02
+# What else is known of the images: labellers, generator → the slopes that it adds to the objective's.
+Pull = Callable[[list[NDArray[np.float32]], np.random.Generator], list[NDArray[np.float32]]]
 WIDTH = 256  # axes of each space: 128 reach 0.894, 256 0.899, 512 0.899
 
 
@@ -30,16 +31,18 @@ def margin(
     blocks: list[NDArray[np.intp]],
     start: NDArray[np.float32],
     rng: np.random.Generator,
-    weight: float,
+    sizes: NDArray[np.float32],
+    weight: float = WEIGHT,
+    pull: Pull | None = None,
 ) -> tuple[list[NDArray[np.float32]], float]:
     """Labellers (width + 1, c), one a space, found from the labelling `start` (n, c) of X (n, d); and their surprise.
 
     TURTLE (Gadetsky, Jiang and Brbić, 2024): each space has a labeller θ and a classifier w, both linear. An image is
     labelled by the mean over the spaces of softmax(θᵀx). The classifiers learn that labelling by steps of logistic
     regression; the labellers then move to what the classifiers are less surprised by (the paper's first-order gradient,
-    w held constant), while `weight` (γ) times the entropy of the groups' shares holds these near equal. From a random
-    start, as in the paper, this takes thousands of steps and ends anywhere between 0.78 and 0.89 on CIFAR-10; from a
-    consensus it takes 150. O(steps · batch · d · c).
+    w held constant), while `weight` (γ) times the relative entropy to `sizes` (c,), the shares expected, holds the
+    groups near these (equal ones in the paper). From a random start, as in the paper, this takes thousands of steps and
+    ends anywhere between 0.78 and 0.89 on CIFAR-10; from a consensus it takes 150. O(steps · batch · d · c).
     """
     n, k = start.shape
     size = min(_BATCH, max(n // 4, 1))
@@ -72,10 +75,14 @@ def margin(
                 own.step(x.T @ (softmax(x @ own.weights) - label) / size, _RATE)
             surprise -= np.log(np.maximum(softmax(x @ own.weights), _TINY))
         losses.append(float((label * surprise).sum(1).mean()) / len(spaces))
-        slope = surprise + weight * (np.log(np.maximum(label.mean(0), _TINY)) + 1)  # of the loss by the labelling
-        for x, p, own in zip(spaces, each, labellers, strict=True):
-            through = p * (slope - (p * slope).sum(1, keepdims=True)) / len(each)
-            own.step(x.T @ through / size, _RATE)
+        skew = np.log(np.maximum(label.mean(0), _TINY) / sizes)
+        slope = surprise + weight * (skew + 1)  # of the loss by the labelling
+        slopes = by_weights(spaces, each, slope / size)
+        if pull is not None:
+            more = pull([own.weights for own in labellers], rng)
+            slopes = [one + other for one, other in zip(slopes, more, strict=True)]
+        for own, towards in zip(labellers, slopes, strict=True):
+            own.step(towards, _RATE)
     return [own.weights for own in labellers], float(np.mean(losses[-_STEPS // 5 :]))
 
 
@@ -85,28 +92,35 @@ def widest(
     start: NDArray[np.float32],
     rngs: list[np.random.Generator],
     n_jobs: int,
+    pull: Pull | None = None,
 ) -> list[list[NDArray[np.float32]]]:
-    """The labellers of `margin` for each of `rngs`, with groups held at equal sizes if the images allow.
+    """The labellers of `margin` for each of `rngs`, with groups of sizes as equal as the images allow.
 
-    Equal sizes make up for a start that merges a class with a part of another (CIFAR-10: 0.896 against 0.877), and cut
-    through what is plainly of unequal size (long tail: 0.49 against 0.55); then the classifiers are more surprised than
-    by groups of any size, which are taken unless one was lost: a single group surprises nobody.
+    Expecting equal sizes makes up for a start that merges a class with a part of another (CIFAR-10: 0.896 against
+    0.877), and cuts through what is plainly of unequal size (long tail: 0.49 against 0.54); then the surprise grows
+    beyond that of the sizes at the start. Next, equal sizes are expected with less weight (photos: 0.661 against 0.644
+    with the sizes at the start), and last the sizes at the start.
     """
-    tasks = [(weight, seed) for weight in (EQUAL, _LOOSE) for seed in rngs]
+    k = start.shape[1]
+    own = np.maximum(start.mean(0), 1 / len(start))
+    equal, held = np.full(k, 1 / k, np.float32), (own / own.sum()).astype(np.float32)
 
-    def one(task: tuple[float, np.random.Generator]) -> tuple[list[NDArray[np.float32]], float]:
-        return margin(X, blocks, start, deepcopy(task[1]), task[0])
+    def found(*expected: tuple[NDArray[np.float32], float]) -> list[tuple[list[list[NDArray[np.float32]]], float]]:
+        """For each (sizes, weight) the labellers, and their mean surprise."""
 
-    found = in_parallel(one, tasks, n_jobs)
-    equal, loose = found[: len(rngs)], found[len(rngs) :]
-    surprise = [np.mean([s for _, s in half]) for half in (equal, loose)]
-    held = surprise[0] - surprise[1] <= _TOLERATED or _used(X, blocks, loose[0][0]) < _used(X, blocks, equal[0][0])
-    return [labellers for labellers, _ in (equal if held else loose)]
+        def one(task: tuple[NDArray[np.float32], float, np.random.Generator]) -> tuple[list[NDArray], float]:
+            return margin(X, blocks, start, deepcopy(task[2]), task[0], task[1], pull)
 
+        runs = in_parallel(one, [(*sizes, seed) for sizes in expected for seed in rngs], n_jobs)
+        parts = [runs[i : i + len(rngs)] for i in range(0, len(runs), len(rngs))]
+        return [([labellers for labellers, _ in part], float(np.mean([s for _, s in part]))) for part in parts]
 
-def _used(X: NDArray[np.float32], blocks: list[NDArray[np.intp]], labellers: list[NDArray[np.float32]]) -> int:
-    """How many groups have rows."""
-    return len(np.unique(labelling(X, blocks, labellers).argmax(1)))
+    as_equal, as_held = found((equal, WEIGHT), (held, WEIGHT))
+    if as_equal[1] - as_held[1] <= _TOLERATED:
+        return as_equal[0]
+    # With less weight than there are spaces all in one group would pay: each is surprised by their entropy at most.
+    (gentle,) = found((equal, max(_GENTLE, len(blocks))))
+    return (gentle if gentle[1] - as_held[1] <= _TOLERATED else as_held)[0]
 
 
 def labelling(
@@ -116,6 +130,15 @@ def labelling(
     parts = [softmax(X[:, block] @ w[:-1] + w[-1]) for block, w in zip(blocks, labellers, strict=True)]
     total: NDArray[np.float32] = sum(parts[1:], parts[0]) / np.float32(len(parts))
     return total
+
+
+def by_weights(
+    spaces: list[NDArray[np.float32]], each: list[NDArray[np.float32]], slope: NDArray[np.float32]
+) -> list[NDArray[np.float32]]:
+    """The slopes by the labellers' weights of what has `slope` (n, c) by the mean labelling of `each` in `spaces`."""
+    return [
+        x.T @ (p * (slope - (p * slope).sum(1, keepdims=True)) / len(each)) for x, p in zip(spaces, each, strict=True)
+    ]
 
 
 def enough(n: int) -> int:

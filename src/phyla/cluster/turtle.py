@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from phyla.cluster._grouper import Grouper, likeliest
 from phyla.cluster._lloyd import in_parallel, kmeans, nearest
-from phyla.cluster._margin import EQUAL, axes, enough, labelling, margin
+from phyla.cluster._margin import axes, enough, labelling, margin
 from phyla.cluster._spaces import leading
 
 __all__ = ["Turtle"]
@@ -59,11 +59,12 @@ class Turtle(Grouper):
         k, narrow = self.n_clusters_, leading(X, self.blocks_)
         self.width_ = enough(len(X))
         spaces = axes(self.blocks_, self.width_)
+        equal = np.full(k, 1 / k, np.float32)
 
         def one(own: np.random.Generator) -> tuple[list[NDArray[np.float32]], float]:
             sample = own.choice(len(X), min(_SAMPLE, max(k, int(0.7 * len(X)))), replace=False)
             start = nearest(narrow, kmeans(narrow[sample], k, own, restarts=1))[1][:, 0]
-            return margin(X, spaces, np.eye(k, dtype=np.float32)[start], own, EQUAL)
+            return margin(X, spaces, np.eye(k, dtype=np.float32)[start], own, equal)
 
         found = in_parallel(one, rng.spawn(self.n_init), self.n_jobs)
         self.surprise_ = np.array([surprise for _, surprise in found])

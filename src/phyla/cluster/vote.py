@@ -104,17 +104,7 @@ class Vote(Grouper):
             columns = np.concatenate(spaces)
             networks = retrain(X[:, columns], self._proba(X), self.n_rounds, rng, self.n_jobs)
             self.inner_, self.outer_ = (np.stack(layer) for layer in zip(*networks, strict=True))
-        # The largest group comes first.
-        order = np.argsort(-np.bincount(self._proba(X).argmax(1), minlength=k), kind="stable")
-        self.labellers_ = np.ascontiguousarray(self.labellers_[:, :, order])
-        if self.n_rounds:
-            self.outer_ = np.ascontiguousarray(self.outer_[:, :, order])
-        label = self._proba(X).argmax(1)
-        # How each voter's clusters divide among the groups: its vote for an image is this row.
-        self.shares_ = np.zeros((self.n_voters, k, k), np.float32)
-        for voter in range(self.n_voters):
-            np.add.at(self.shares_[voter], (votes[:, voter], label), 1)
-        self.shares_ /= np.maximum(self.shares_.sum(2, keepdims=True), 1)
+        self._settle(X, votes)
 
     def _assign(self, X: NDArray[np.float32]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         label, certain = likeliest(self._proba(X))
@@ -124,6 +114,19 @@ class Vote(Grouper):
         # Each alone is half the story: the labellers are too certain where images are few (on 1,164 photos 0.97 with
         # 0.67 right), the voters too coarse near the borders (the surest 80 % of CIFAR-10: 0.943 right, not 0.955).
         return label, np.sqrt(certain * share / self.n_voters).astype(np.float32)
+
+    def _settle(self, X: NDArray[np.float32], votes: NDArray[np.int32]) -> None:
+        """The largest group comes first; and how the voters' clusters divide among the groups."""
+        k = self.n_clusters_
+        order = np.argsort(-np.bincount(self._proba(X).argmax(1), minlength=k), kind="stable")
+        self.labellers_ = np.ascontiguousarray(self.labellers_[:, :, order])
+        if self.n_rounds:
+            self.outer_ = np.ascontiguousarray(self.outer_[:, :, order])
+        label = self._proba(X).argmax(1)
+        self.shares_ = np.zeros((self.n_voters, k, k), np.float32)
+        for voter in range(self.n_voters):
+            np.add.at(self.shares_[voter], (votes[:, voter], label), 1)
+        self.shares_ /= np.maximum(self.shares_.sum(2, keepdims=True), 1)
 
     def _votes(self, X: NDArray[np.float32]) -> NDArray[np.int32]:
         """(n, voters): each voter's cluster for each row."""
