@@ -48,7 +48,7 @@ def test_a_command_takes_what_its_method_takes(verb: str) -> None:
 
 
 def test_demo_takes_what_sort_takes() -> None:
-    assert set(options("sort")) - set(options("demo")) == {"source"}
+    assert set(options("sort")) - set(options("demo")) == {"source", "domains"}
     same = set(options("demo")) - {"project", "help"}
     assert {n: options("demo")[n].default for n in same} == {n: options("sort")[n].default for n in same}
 

@@ -168,15 +168,19 @@ class Steps:
                 pass
         return stages
 
-    def group(self, X: NDArray[np.float32], blocks: list[int], recipe: Recipe) -> str:
+    def group(
+        self, X: NDArray[np.float32], blocks: list[int], recipe: Recipe, told: Mapping[str, NDArray[Any]] | None = None
+    ) -> str:
+        """Stage of the groups; `told` is what else the method gets to know of each image."""
+        told = told or {}
         stage = self.store.stage(recipe)
         if self.store.arrays(stage) is None:
             clusterer = clusterer_of(recipe, blocks, self.threads)
             with self.progress("grouping", len(X), len(X)) as advance:
                 if len(X) == 1:  # nothing to tell apart
-                    X = np.repeat(X, 2, axis=0)
+                    X, told = np.repeat(X, 2, axis=0), {name: np.repeat(v, 2) for name, v in told.items()}
                     clusterer.set_params(n_clusters=1)
-                clusterer.fit(X)
+                clusterer.fit(X, **told)
                 advance(len(X))
             self.store.finish(stage, fitted_arrays(clusterer))
         return stage

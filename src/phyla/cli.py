@@ -45,6 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     add("source", nargs="?", help="a folder, .zip, .tar, .parquet, or .csv of paths; by default the project's own")
     add("-o", "--project", help="the folder to keep everything in (default: NAME.phyla here)")
     add("--open", action="store_true", help="open the report in a browser")
+    add("--domains", choices=["folder"], help="what label_shift goes by: each image's folder (a camera, a day)")
     how(add)
     add = verb(_demo, "demo", "Run the main job on 1,797 handwritten digits that come with Phyla's libraries.")
     add("-o", "--project", default="phyla-demo", help="the folder to keep everything in (default: %(default)s)")
@@ -80,9 +81,9 @@ def _parser() -> argparse.ArgumentParser:
 def _sort(args: argparse.Namespace) -> Any:
     from phyla.project import Project, sort
 
-    options = {
-        name: getattr(args, name)
-        for name in ("groups", "method", "effort", "agreement", "seed", "report", "threads", "quiet")
+    options: dict[str, Any] = {
+        name: getattr(args, name, None)
+        for name in ("groups", "method", "effort", "domains", "agreement", "seed", "report", "threads", "quiet")
     }
     options["backbone"] = [name.strip() for name in args.backbone.split(",")] if args.backbone else None
     if args.source is None:

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import cached_property
+from hashlib import sha256
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +77,7 @@ class Project:
         groups: int | None = None,
         method: str = "vote",
         effort: str = "default",
+        domains: str | None = None,
         agreement: float | None = None,
         seed: int = 0,
         report: bool = True,
@@ -92,6 +95,8 @@ class Project:
         groups : how many; found out where it is None.
         method : the grouping method; see `phyla methods`.
         effort : "fast" (one network, a quicker vote), "default", or "best" (a longer one).
+        domains : "folder" tells a method that uses it (`label_shift`) which folder each image lies in: of a camera or
+            a day, say, but not of a class.
         agreement : 0..1; an image with less strength is left unsorted. By default what the method says: half the votes.
         seed : two runs with one seed give one result.
         report : draw the map and the report; without it the groups are there sooner.
@@ -107,6 +112,8 @@ class Project:
             raise PhylaError(f"{seed} can't be a seed.", "Give a whole number from 0 to 4294967295.")
         if effort not in EFFORTS:
             raise PhylaError(f"There is no effort {effort!r}.", f"There is: {', '.join(EFFORTS)}.")
+        if domains not in (None, "folder"):
+            raise PhylaError(f"There are no domains {domains!r}.", 'There is "folder": that of each image.')
         backbone = EFFORTS[effort] if backbone is None else backbone
         if not backbone:
             raise PhylaError("Without a backbone no image can be described.", "Name one; see phyla backbones.")
@@ -125,6 +132,8 @@ class Project:
             loading = aside.submit(plugins.load, "cluster", method)
             if effort == "best" and not loading.result().EFFORT:
                 raise PhylaError(f"The method {method} knows no better effort.", "Leave --effort out.")
+            if domains and "domains" not in signature(loading.result().fit).parameters:
+                raise PhylaError(f"The method {method} makes no use of domains.", "Ask for --method label_shift.")
             if meta.get("source", opened.path) != opened.path:
                 raise PhylaError(
                     f"{self.folder} holds the images of {meta['source']}.", "Name another folder with --project."
@@ -146,13 +155,19 @@ class Project:
             blocks = [self._array(r, "components_").shape[0] for r in reduced]
             grouper = loading.result()
             params = {"n_clusters": groups} | grouper.EFFORT.get(effort, {})
-            recipe = Recipe("groups", method, params, tuple(reduced), grouper.VERSION, seed)
-            stage = steps.group(X, blocks, recipe)
+            told = {"domains": _folders(images)} if domains else {}
+            inputs = (
+                *reduced,
+                *(f"{name} {sha256(repr(v.tolist()).encode()).hexdigest()}" for name, v in told.items()),
+            )
+            recipe = Recipe("groups", method, params, inputs, grouper.VERSION, seed)
+            stage = steps.group(X, blocks, recipe, told)
             points = steps.map(leading(X, blocks), reduced, seed) if report else None
             # Everything lies there under its own name before the one file that says what is current is replaced.
             self.store.update_meta(
                 images=steps.keep(table), backbones=[c.name for c in cards], features=stages, reduced=reduced,
                 groups=stage, agreement=grouper.AGREEMENT if agreement is None else agreement, map=points,
+                effort=effort,
             )  # fmt: skip
             for stale in ("_table", "images", "_source"):
                 self.__dict__.pop(stale, None)
@@ -275,20 +290,28 @@ class Project:
             return
         images, grouping = self.images, self.grouping
         told = self.show()
-        params, evidence = grouping.recipe.params, grouping.scores.get("evidence")
-        why = f"{told['groups']} groups, as asked" if params["n_clusters"] else f"{told['groups']} groups"
+        evidence, meta = grouping.scores.get("evidence", []), self.store.meta()
+        seen = _listed(told["backbones"]) + (", which err differently" if len(told["backbones"]) > 1 else "")
+        effort, agreement = meta.get("effort", "default"), meta["agreement"]
+        why = "as asked"
         if evidence:
-            why += f", the number of {len(evidence)} tried at which independent runs agreed best"
+            why = f"the number of {len(evidence)} tried at which independent runs agreed best"
         explanation = (
-            f"Each image was described by {_listed(told['backbones'])}, compressed to {COMPONENTS} whitened axes "
-            f"a network, and grouped by the method “{told['method']}” into {why}. Images on which the votes "
-            f"agree less than {self._current('agreement'):.0%} are left unsorted."
+            f"Each image was described by {seen}, compressed to {COMPONENTS} whitened axes a network, and grouped by "
+            f"the method “{told['method']}”{', with effort ' + effort if effort != 'default' else ''} into "
+            f"{told['groups']} groups, {why}. "
+        ) + (
+            f"Images with a strength under {agreement:.0%}, about which the votes are as much against as for, "
+            "are left unsorted."
+            if agreement
+            else "No image is left unsorted, however unsure its group."
         )
         with progress("drawing", 1, 1) as advance:
             page = render(
                 title=Path(told["source"]).name or "Images", summary=told, images=images, grouping=grouping,
                 names=self.names, typicality=typicality(self._near, grouping.best),
                 points=self._array(points, "points"), explanation=explanation,
+                evidence=evidence,
                 unreadable=[(u["uri"], u["reason"]) for u in told["unreadable_files"]],
             )  # fmt: skip
             self.store.write(self.report.name, page.encode("utf-8", "replace"))
@@ -437,6 +460,14 @@ def score_rows(rows: Mapping[str, NDArray[Any]], truth: str | Path) -> dict[str,
         )
     found = score(rows["group"][at], rows["left_out"][at], [label for label in known if label is not None])
     return found | {"scored": len(at), "groups": len(np.unique(rows["group"][at]))}
+
+
+def _folders(images: Images) -> NDArray[np.str_]:
+    """(n,) the folder of each image."""
+    folders = np.array([uri.replace("\\", "/").rpartition("/")[0] for uri in images.uris])
+    if len(set(folders.tolist())) < 2:
+        raise PhylaError("All images lie in one folder, which says nothing of them.", "Leave --domains out.")
+    return folders
 
 
 def _listed(names: Sequence[str]) -> str:

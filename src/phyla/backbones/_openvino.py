@@ -24,6 +24,8 @@ def _core() -> Any:
     os.environ.setdefault("OPENVINO_TELEMETRY_OPT_OUT", "1")
     import openvino as ov
 
+    # OpenVINO sets its bridge to NumPy up on first use, and two threads that come first together wait for ever.
+    ov.Type.f32.to_dtype()
     return ov.Core()
 
 

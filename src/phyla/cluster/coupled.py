@@ -36,7 +36,7 @@ class Coupled(HeadGrouper):
     losses_ : (heads,). coef_, intercept_, mean_ : the arms.
     """
 
-    VERSION = 1
+    VERSION = 2
 
     def __init__(
         self,

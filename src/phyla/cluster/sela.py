@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from phyla.cluster._head import HeadGrouper, Heads, batches, partly
+from phyla.cluster._head import HeadGrouper, Heads, batches, cross_entropy, partly
 
 __all__ = ["SeLa"]
 
@@ -44,7 +44,7 @@ class SeLa(HeadGrouper):
     coef_, intercept_, mean_ : the head.
     """
 
-    VERSION = 1
+    VERSION = 2
 
     def __init__(
         self,
@@ -99,10 +99,3 @@ def sinkhorn(logits: NDArray[np.float32], levels: NDArray[np.float32], scalings:
         p /= p.sum(0)
         levels = levels - np.log(np.maximum(len(p) * p.mean(1), 1e-12))
     return levels
-
-
-def cross_entropy(p: NDArray[np.float32], labels: NDArray[np.int32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Of p (h, c, n) with labels (h, n): the loss (h,), and its slope by the logits of p."""
-    target = labels[:, None] == np.arange(p.shape[1])[:, None]
-    loss = -np.log(np.maximum((p * target).sum(1), 1e-12)).mean(1)
-    return loss, (p - target) / np.float32(p.shape[2])

@@ -39,6 +39,7 @@ def render(
     points: NDArray[np.float32],
     unreadable: Sequence[tuple[str, str]],
     explanation: str,
+    evidence: Sequence[Sequence[float]] = (),
     thumbnails_per_group: int = 12,
 ) -> str:
     """Return the page as HTML: no script, no request to anywhere, the same bytes for the same input.
@@ -48,7 +49,8 @@ def render(
     summary : `images` (files seen), `unique`, `copies`, `unreadable`, `groups`, `unsorted`, `backbones`, `source`.
     names : group → name; a group without one is called by its number.
     typicality : (n,), higher = more typical of its group. points : (n, 2), where each image lies on the map.
-    unreadable : (uri, reason) of each file that is no image. explanation : what was chosen and why, in a sentence.
+    unreadable : (uri, reason) of each file that is no image. explanation : what was chosen and why, in two
+        sentences. evidence : rows of (number of groups tried, how well runs agreed, …), if the number was found.
 
     Notes
     -----
@@ -167,6 +169,7 @@ def render(
         cards=_part("cards", cards="".join(map(card, groups, shades))) if groups else "",
         unsorted=left_out() if (labels == UNSORTED).any() else "",
         unreadable=broken() if unreadable else "",
+        evidence=_evidence(evidence, grouping.n_groups) if len(evidence) > 2 else "",
     )
 
 
@@ -183,6 +186,24 @@ def _headline(summary: Mapping[str, Any]) -> str:
     ]
     images, groups = (f"<b>{_count(summary[key], key[:-1])}</b>" for key in ("images", "groups"))
     return f"{images} in {groups}{': ' if asides else ''}{', '.join(asides)}."
+
+
+def _evidence(rows: Sequence[Sequence[float]], groups: int) -> str:
+    """The curve of how well runs agree, over the logarithm of the number."""
+    number, score = np.array([row[:2] for row in rows]).T
+    x = 40 + 700 * np.log(number / number[0]) / np.log(number[-1] / number[0])
+    low, high = score.min(), score.max()
+    y = 175 - 145 * (score - low) / max(high - low, 1e-9)
+    chosen = int(np.abs(number - groups).argmin())
+    dots, marks, right = [], [], -np.inf
+    for at, k in enumerate(number.astype(int).tolist()):
+        kind, style = ('class="chosen" r="7"', ' class="chosen-text"') if at == chosen else ('r="3.5"', "")
+        dots.append(f'<circle cx="{x[at]:.0f}" cy="{y[at]:.0f}" {kind}><title>{k}: {score[at]:.2f}</title></circle>')
+        if at == chosen or (x[at] > right + 26 and abs(x[at] - x[chosen]) > 26):
+            marks.append(f'<text{style} x="{x[at]:.0f}" y="208">{k}</text>')
+            right = x[at]
+    curve = "M" + "L".join(f"{a:.0f} {b:.0f}" for a, b in zip(x, y, strict=True))
+    return _part("evidence", groups=groups, curve=curve, dots="".join(dots), marks="".join(marks))
 
 
 @cache
