@@ -1,4 +1,4 @@
-"""Every grouping method on three labelled sets: accuracy, NMI, ARI, processor seconds (of all threads), memory; the mean of three seeds.
+"""Every grouping method on three labelled sets: accuracy, NMI, ARI, processor seconds, memory; means of three seeds.
 
     python benchmarks/methods.py PROJECTS [--seeds 3] [--methods kmeans,vote] [--sets cifar,tail,photos]
 

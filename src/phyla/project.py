@@ -263,12 +263,13 @@ class Project:
             "unique": len(grouping.best),
             "copies": len(table["uri"]) - unreadable - len(grouping.best),
             "unreadable": unreadable,
-            "groups": grouping.n_groups,
+            "groups": int((sizes > 0).sum()),
             "unsorted": int((grouping.labels == UNSORTED).sum()),
             "strength": round(grouping.scores["strength"], 4),
             "sizes": [
                 {"group": g, "name": names.get(g), "images": int(size), "strength": round(float(m), 4)}
                 for g, (size, m) in enumerate(zip(sizes, mean, strict=True))
+                if size  # a group of which no image is sure is none yet
             ],
             "unreadable_files": [
                 {"uri": str(uri), "reason": str(why)}

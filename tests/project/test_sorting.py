@@ -401,3 +401,13 @@ def test_another_decoder_describes_anew(
         project.predict(photos)
     project.sort(**QUICK)
     assert work == {"decoded": 120}
+
+
+def test_a_group_of_which_no_image_is_sure_is_not_counted(photos: Path, quick: Quick) -> None:
+    project = quick(photos, method="kmeans")
+    strength = project.grouping.strength
+    least = max(float(strength[project.grouping.best == g].max()) for g in range(3))
+    project.sort(groups=3, method="kmeans", backbone=["fake"], report=False, agreement=least)
+    told = project.show()
+    assert told["groups"] == len(told["sizes"]) < 3
+    assert sum(size["images"] for size in told["sizes"]) + told["unsorted"] == told["unique"]
