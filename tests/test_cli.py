@@ -19,11 +19,11 @@ from phyla.cli import _parser, main
 from phyla.project import Project
 
 PLUGIN = str(Path(__file__).parent / "plugin")
-VERBS = ("sort", "show", "export", "predict", "score", "name")
+VERBS = ("sort", "show", "export", "predict", "score", "compare", "name")
 # Of the command alone: how it prints, and in which project.
 OF_THE_COMMAND = {"help", "json", "open", "project"}
 # Where a command says otherwise than the method, and why.
-ELSE = {(verb, "quiet"): "people watch a command" for verb in ("sort", "predict")}
+ELSE = {(verb, "quiet"): "people watch a command" for verb in ("sort", "predict", "compare")}
 
 
 def options(verb: str) -> dict[str, argparse.Action]:
@@ -112,6 +112,13 @@ class TestJson:
         assert told("score", project.folder, truth)["accuracy"] == 1
         assert told("score", table, truth) == told("score", new, truth) == told("score", project.folder, truth)
 
+    def test_compare(self, run: Run, sorted_project: Project) -> None:
+        argv = ("--methods", "kmeans, vmf", "--threads", 1, "-q", "--json")
+        status, out, err = run("compare", sorted_project.folder, *argv)
+        told = json.loads(out)
+        assert (status, err) == (0, "") and {row["name"] for row in told["methods"]} == {"kmeans", "vmf"}
+        assert told == sorted_project.compare(methods=["kmeans", "vmf"], threads=1)
+
     def test_methods_and_backbones(self, run: Run) -> None:
         told = json.loads(run("methods", "--json")[1])
         assert "vote" in told["cluster"] and all(told["cluster"].values())
@@ -124,6 +131,19 @@ class TestPlain:
         _, out, _ = run("show", project.folder)
         assert "120 files" in out and "3 groups" in out and "plants" in out
         assert str(project.report) in out and str(project.folder) in out
+
+    def test_compare(self, run: Run, sorted_project: Project) -> None:
+        status, out, err = run("compare", sorted_project.folder, "--methods", "kmeans,vmf", "--threads", 1)
+        assert status == 0 and "comparing" in err
+        told = sorted_project.compare(methods=["kmeans", "vmf"], threads=1)
+        best, lines = told["ways"][0], out.splitlines()
+        assert lines[0] == f"120 images in 3 groups, made in {len(told['ways'])} ways."
+        assert lines[1] == f"First: {best['method']} on fake, {best['axes']} axes of each network."
+        assert [line.split()[0] for line in lines if "mean rank" in line] == ["networks", "axes", "methods"]
+        assert "On three labelled sets this ranking matched accuracy" in out
+        for value in (*told["matched"]["ways"], *told["worth"]["lidar"]):
+            assert f"{value:.2f}" in out
+        assert all(len(line) <= 80 for line in lines)
 
     @pytest.mark.parametrize("argv", [["methods"], ["backbones"]], ids=str)
     def test_lists(self, run: Run, argv: list[str]) -> None:
@@ -166,6 +186,8 @@ class TestPlain:
         (["predict", "PROJECT", "PHOTOS", "-o", "out.txt"], "neither a .csv nor a .parquet"),
         (["score", "PROJECT", "PHOTOS"], "has no labels"),
         (["score", "none.csv", "PHOTOS"], "There is no none.csv"),
+        (["compare", "nowhere"], "is no Phyla project"),
+        (["compare", "PROJECT", "--methods", "votes"], "'votes'"),
     ],
     ids=lambda v: " ".join(v) if isinstance(v, list) else "",
 )  # fmt: skip

@@ -71,6 +71,10 @@ def _parser() -> argparse.ArgumentParser:
     add = verb(_score, "score", "Compare groups with known classes.")
     add("groups", metavar="PROJECT|OUT.csv", help="a project, or what predict wrote")
     add("truth", help="a CSV with the columns uri and label, or a Parquet file with a label column")
+    add = verb(_compare, "compare", "Rank networks, numbers of axes and methods, without labels.")
+    add("project")
+    add("--methods", metavar="NAMES", help="with commas (default: eight quick ones)")
+    work(add)
     add = verb(_backbones, "backbones", "List the networks.")
     add("--measure", action="store_true", help="time each on this machine")
     add("--threads", type=int, help="use at most this many processors (default: all)")
@@ -186,6 +190,38 @@ def _score(args: argparse.Namespace) -> Any:
     else:
         told = Project(args.groups).score(args.truth)
     return told, lambda t: "\n".join(f"{k:24}{v:.4f}" if isinstance(v, float) else f"{k:24}{v}" for k, v in t.items())
+
+
+def _compare(args: argparse.Namespace) -> Any:
+    from phyla.project import Project
+
+    methods = [name.strip() for name in args.methods.split(",")] if args.methods else None
+    return Project(args.project).compare(methods=methods, threads=args.threads, quiet=args.quiet), _ranked
+
+
+def _ranked(told: dict[str, Any]) -> str:
+    ways, matched = told["ways"], told["matched"]
+    first, last = ways[0], ways[-1]
+    lines = [
+        f"{_count(told['images'], 'image')} in {_count(told['groups'], 'group')}, made in {_count(len(ways), 'way')}.",
+        f"First: {first['method']} on {' + '.join(first['networks'])}, {first['axes']} axes of each network.",
+    ]
+    for part in ("networks", "axes", "methods"):
+        lines += ["", f"{part:32}mean rank   best rank"]
+        lines += [f"{row['name']:32}{row['rank']:9.1f}{row['best']:12.1f}" for row in told[part]]
+    lines += ["", f"{'figure':32}{'first':>9}{'last':>9}   worth (Spearman)"]
+    for figure, worth in sorted(told["worth"].items(), key=lambda row: -sum(row[1])):
+        lines.append(f"{figure:32}{first[figure]:9.3f}{last[figure]:9.3f}   {_each(worth)}")
+    lines += ["", f"Ranked by {told['ranked_by']}. On three labelled sets this ranking matched accuracy with"]
+    lines += [f"Spearman's correlation {_each(matched['ways'])} (1 is the same order, 0 chance):"]
+    lines += ["", f"{'':32}" + "".join(f"{part:>10}" for part in matched)]
+    for row, name in enumerate(told["labelled"]):
+        lines.append(f"{name:32}" + "".join(f"{each[row]:10.2f}" for each in matched.values()))
+    return "\n".join(lines)
+
+
+def _each(values: Sequence[float]) -> str:
+    return ", ".join(f"{value:.2f}" for value in values)
 
 
 def _backbones(args: argparse.Namespace) -> Any:

@@ -8,7 +8,8 @@ where a method takes it, gives the widths of the feature spaces that stand side 
 change. Fitted attributes that are arrays are all there is to save; `VERSION` rises whenever a method's numbers change.
 """
 
+from phyla.cluster._compare import FEWEST, compare
 from phyla.cluster._judge import score, typicality
 from phyla.cluster._spaces import leading
 
-__all__ = ["leading", "score", "typicality"]
+__all__ = ["FEWEST", "compare", "leading", "score", "typicality"]
