@@ -9,7 +9,15 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.metrics import adjusted_mutual_info_score
 
-from phyla.cluster._how_many import co_occurrence, coding_length, how_many, prediction_strength, spectrum, stability
+from phyla.cluster._how_many import (
+    _finest,
+    co_occurrence,
+    coding_length,
+    how_many,
+    prediction_strength,
+    spectrum,
+    stability,
+)
 
 
 def runs(n: int = 300, k: int = 7, kept: float = 0.6, seed: int = 0, shares: list[float] | None = None) -> NDArray:
@@ -77,6 +85,24 @@ def test_coding_length_follows_the_equation() -> None:
     expected = (30 + 5) / 2 * np.log2(np.linalg.det(np.eye(5) + covariance / 0.5))
     expected += 5 / 2 * np.log2(1 + mean @ mean / (5 * 0.5))
     assert coding_length(X, np.zeros(30, np.int32)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_of_groups_in_groups_the_finer_are_found() -> None:
+    rng = np.random.default_rng(0)
+    of = np.arange(2400) % 12
+    coarse, fine = 20 * rng.normal(size=(2, 16)), 4 * rng.normal(size=(12, 16))
+    X = (coarse[of % 2] + fine[of] + rng.normal(size=(2400, 16))).astype(np.float32)
+    found, evidence = how_many(X, rng)
+    print(np.round(evidence[:, :2], 2).tolist())
+    assert evidence[evidence[:, 0] == 2, 1] > 0.99, "the two are as stable"
+    assert found == 12
+
+
+def test_a_later_peak_must_be_high_and_apart() -> None:
+    assert _finest({2: 1.0, 4: 0.6, 8: 0.95, 16: 0.7}) == 8
+    assert _finest({2: 1.0, 4: 0.6, 8: 0.85, 16: 0.7}) == 2
+    assert _finest({2: 1.0, 4: 0.93, 8: 0.95, 16: 0.7}) == 2
+    assert _finest({2: 0.5, 4: 0.6, 8: 0.9, 16: 0.7}) == 8
 
 
 def test_threads_and_order_change_nothing() -> None:
