@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from phyla import backbones, plugins, sources
 from phyla._progress import Progress
 from phyla._steps import COMPONENTS, Steps, as_table, clusterer_of, images_of, limited, open_picture, restore, scan_all
-from phyla.cluster import FEWEST, compare, leading, score, typicality
+from phyla.cluster import EVIDENCE, FEWEST, compare, leading, score, typicality
 from phyla.label import group_names
 from phyla.store import Store, read_array
 from phyla.types import UNSORTED, Edit, Grouping, Images, PhylaError, Recipe
@@ -294,16 +294,17 @@ class Project:
         evidence, meta = grouping.scores.get("evidence", []), self.store.meta()
         seen = _listed(told["backbones"]) + (", which err differently" if len(told["backbones"]) > 1 else "")
         effort, agreement = meta.get("effort", "default"), meta["agreement"]
-        why = "as asked"
-        if evidence:
-            why = f"the number of {len(evidence)} tried at which independent runs agreed best"
+        why = "a number that the method found itself" if evidence else "as asked"
+        # A method that seeks the number by itself has evidence of its own kind, which is no curve over numbers.
+        tried = [row for row in evidence if len(row) == len(EVIDENCE)]
+        if len(tried) > 1:
+            why = f"the number of {len(tried)} tried at which independent runs agreed best"
         explanation = (
             f"Each image was described by {seen}, compressed to {COMPONENTS} whitened axes a network, and grouped by "
             f"the method “{told['method']}”{', with effort ' + effort if effort != 'default' else ''} into "
             f"{told['groups']} groups, {why}. "
         ) + (
-            f"Images with a strength under {agreement:.0%}, about which the votes are as much against as for, "
-            "are left unsorted."
+            f"Images with a strength under {agreement:.0%}, whose group is in doubt, are left unsorted."
             if agreement
             else "No image is left unsorted, however unsure its group."
         )
@@ -312,7 +313,7 @@ class Project:
                 title=Path(told["source"]).name or "Images", summary=told, images=images, grouping=grouping,
                 names=self.names, typicality=typicality(self._near, grouping.best),
                 points=self._array(points, "points"), explanation=explanation,
-                evidence=evidence,
+                evidence=tried,
                 unreadable=[(u["uri"], u["reason"]) for u in told["unreadable_files"]],
             )  # fmt: skip
             self.store.write(self.report.name, page.encode("utf-8", "replace"))

@@ -411,3 +411,13 @@ def test_a_group_of_which_no_image_is_sure_is_not_counted(photos: Path, quick: Q
     told = project.show()
     assert told["groups"] == len(told["sizes"]) < 3
     assert sum(size["images"] for size in told["sizes"]) + told["unsorted"] == told["unique"]
+
+
+def test_the_report_says_how_the_number_was_found(photos: Path, quick: Quick) -> None:
+    said = {}
+    for method, groups in (("kmeans", None), ("kmeans", 3), ("leiden", None)):
+        project = quick(photos, method=method, groups=groups, report=True)
+        said[method, groups] = project.report.read_text()
+    assert "at which independent runs agreed best" in said["kmeans", None] and "<svg" in said["kmeans", None]
+    assert "3 groups, as asked" in said["kmeans", 3] and "How many groups" not in said["kmeans", 3]
+    assert "a number that the method found itself" in said["leiden", None]

@@ -45,7 +45,7 @@ def how_many(X: NDArray[np.float32], rng: np.random.Generator, n_jobs: int = 1) 
     In eight draws each CIFAR-10 has 10 groups six times, 11 and 12; 43 classes of photos have 26 to 55, mostly 38. Rare
     classes are not seen: of ten classes of 5,000 to 50 images 5 to 20 are found.
 
-    50,000 × 96 takes 6 s on two cores, 1,164 × 96 2 s.
+    50,000 × 96 takes 5 s on two cores, 1,164 × 96 2 s.
     """
     most = min(_MOST, len(X) // ROWS_A_GROUP)
     if most < 2:

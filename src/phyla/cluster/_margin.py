@@ -54,7 +54,7 @@ def margin(
             rows, at = rng.permutation(n), 0
         at += size
         drawn = X[rows[at - size : at]]
-        return rows[at - size : at], [_with_one(drawn[:, block]) for block in blocks]
+        return rows[at - size : at], [with_one(drawn[:, block]) for block in blocks]
 
     labellers = [Adam(np.zeros((len(block) + 1, k), np.float32)) for block in blocks]
     for step in range(_STEPS):
@@ -132,6 +132,18 @@ def labelling(
     return total
 
 
+def mean_labelling(
+    X: NDArray[np.float32], blocks: NDArray[np.int_], width: int, labellers: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """(n, c): the mean over margins of `labelling`, of `labellers` (margins, width of all spaces + one each, c)."""
+    spaces = axes(blocks, width)
+    ends = np.cumsum([len(space) + 1 for space in spaces])[:-1]
+    total = np.zeros((len(X), labellers.shape[2]), np.float32)
+    for one in labellers:
+        total += labelling(X, spaces, np.split(one, ends))
+    return total / np.float32(len(labellers))
+
+
 def by_weights(
     spaces: list[NDArray[np.float32]], each: list[NDArray[np.float32]], slope: NDArray[np.float32]
 ) -> list[NDArray[np.float32]]:
@@ -151,7 +163,8 @@ def axes(blocks: NDArray[np.int_], width: int) -> list[NDArray[np.intp]]:
     return [np.arange(s, s + min(b, width)) for s, b in zip(np.cumsum(blocks) - blocks, blocks, strict=True)]
 
 
-def _with_one(X: NDArray[np.float32]) -> NDArray[np.float32]:
+def with_one(X: NDArray[np.float32]) -> NDArray[np.float32]:
+    """X and a column of ones, for the labellers' last rows."""
     return np.column_stack([X, np.ones(len(X), X.dtype)])
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from phyla.cluster._grouper import softmax
 from phyla.cluster._lloyd import in_parallel
-from phyla.cluster._margin import Adam
+from phyla.cluster._margin import Adam, with_one
 
 _HIDDEN, _BATCH, _STEPS, _RATE, _DROP, _DECAY = 384, 512, 500, 0.003, 0.3, 1e-4
 _SHARPEN = 1.5  # power of what the networks say, before it is the next labelling
@@ -39,7 +39,7 @@ def retrain(
 
 def proba(X: NDArray[np.float32], networks: list[Network]) -> NDArray[np.float32]:
     """(n, c): the mean of what the networks say of the rows of X."""
-    each = [softmax(_with_one(np.maximum(_with_one(X) @ inner, 0)) @ outer) for inner, outer in networks]
+    each = [softmax(with_one(np.maximum(with_one(X) @ inner, 0)) @ outer) for inner, outer in networks]
     total: NDArray[np.float32] = sum(each[1:], each[0]) / np.float32(len(each))
     return total
 
@@ -54,10 +54,10 @@ def _train(
     outer = Adam((rng.standard_normal((_HIDDEN + 1, k), np.float32) / np.float32(np.sqrt(_HIDDEN))), _DECAY)
     for step in range(_STEPS):
         drawn = rows[rng.integers(len(rows), size=_BATCH)]
-        x = _with_one(X[drawn] * _kept(rng, (_BATCH, d)))
+        x = with_one(X[drawn] * _kept(rng, (_BATCH, d)))
         hidden = x @ inner.weights
         gate: NDArray[np.float32] = (hidden > 0) * _kept(rng, hidden.shape)
-        y = _with_one(hidden * gate)
+        y = with_one(hidden * gate)
         surplus = (softmax(y @ outer.weights) - label[drawn]) / np.float32(_BATCH)
         back = (surplus @ outer.weights[:-1].T) * gate
         outer.step(y.T @ surplus, _RATE * (1 - step / _STEPS))
@@ -76,7 +76,3 @@ def _hold(label: NDArray[np.float32], sizes: NDArray[np.float32]) -> NDArray[np.
         label = label * (sizes / np.maximum(label.mean(0), 1e-12))
         label = label / np.maximum(label.sum(1, keepdims=True), 1e-12)
     return label
-
-
-def _with_one(X: NDArray[np.float32]) -> NDArray[np.float32]:
-    return np.column_stack([X, np.ones(len(X), X.dtype)])

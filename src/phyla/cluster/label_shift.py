@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from phyla.cluster._grouper import Grouper, likeliest, softmax
 from phyla.cluster._lloyd import kmeans, nearest
-from phyla.cluster._margin import Adam, Pull, axes, by_weights, enough, labelling, widest
+from phyla.cluster._margin import Adam, Pull, axes, by_weights, enough, mean_labelling, widest, with_one
 from phyla.cluster._spaces import leading
 from phyla.types import PhylaError
 
@@ -126,12 +126,7 @@ class LabelShift(Grouper):
         return likeliest(self._proba(X))
 
     def _proba(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
-        spaces = axes(self.blocks_, self.width_)
-        ends = np.cumsum([len(space) + 1 for space in spaces])[:-1]
-        total = np.zeros((len(X), self.n_clusters_), np.float32)
-        for labellers in self.labellers_:
-            total += labelling(X, spaces, np.split(labellers, ends))
-        return total / np.float32(len(self.labellers_))
+        return mean_labelling(X, self.blocks_, self.width_, self.labellers_)
 
     def _coded(self, n: int) -> tuple[NDArray[Any], NDArray[np.intp]]:
         """The domains (m,), and which of them each row is of."""
@@ -169,14 +164,13 @@ def discriminator(
     X: NDArray[np.float32], of: NDArray[np.intp], m: int, rng: np.random.Generator
 ) -> NDArray[np.float32]:
     """log p(domain | row) (n, m), about its mean, by multinomial logistic regression on the rows of X (n, d)."""
-    scale = np.maximum(X.std(), 1e-12)
-    V = np.column_stack([(X - X.mean(0)) / scale, np.ones(len(X), np.float32)])
+    V = with_one((X - X.mean(0)) / np.float32(max(X.std(), 1e-12)))
     learnt, one_hot = Adam(np.zeros((V.shape[1], m), np.float32)), np.eye(m, dtype=np.float32)
     size = min(_BATCH, len(X))
     for step in range(_STEPS):
         rows = rng.integers(len(X), size=size)
         surplus = softmax(V[rows] @ learnt.weights) - one_hot[of[rows]]
-        learnt.step(V[rows].T @ surplus / size, _RATE * (1 - step / _STEPS))
+        learnt.step((V[rows].T @ surplus / size).astype(np.float32), _RATE * (1 - step / _STEPS))
     log_p = np.log(softmax(V @ learnt.weights) + np.float32(1e-6))
     return log_p - log_p.mean(0)
 
@@ -211,8 +205,8 @@ def _towards(X: NDArray[np.float32], spaces: list[NDArray[np.intp]], of: NDArray
 
     def pull(labellers: list[NDArray[np.float32]], rng: np.random.Generator) -> list[NDArray[np.float32]]:
         rows = rng.integers(len(X), size=size)
-        drawn, ones = X[rows], np.ones(size, np.float32)
-        seen = [np.column_stack([drawn[:, space], ones]) for space in spaces]
+        drawn = X[rows]
+        seen = [with_one(drawn[:, space]) for space in spaces]
         each = [softmax(x @ w) for x, w in zip(seen, labellers, strict=True)]
         p = sum(each[1:], each[0]) / np.float32(len(each))
         by_group = _mixes(p, of[rows], m)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from phyla.cluster._grouper import softmax
-from phyla.cluster._margin import Pull, axes, by_weights, widest
+from phyla.cluster._margin import Pull, axes, by_weights, widest, with_one
 from phyla.cluster.vote import Vote
 from phyla.types import PhylaError
 
@@ -147,8 +147,7 @@ def _towards(
         drawn = rng.choice(len(pairs), size, replace=False)
         groups = whole[pairs[drawn]]
         rows = order[starts[groups] + (rng.random(groups.shape) * sizes[groups]).astype(np.intp)].T.ravel()
-        ones = np.ones(len(rows), np.float32)
-        seen = [np.column_stack([X[np.ix_(rows, space)], ones]) for space in spaces]
+        seen = [with_one(X[np.ix_(rows, space)]) for space in spaces]
         each = [softmax(x @ w) for x, w in zip(seen, labellers, strict=True)]
         p = sum(each[1:], each[0]) / np.float32(len(each))
         slope = np.float32(weight / size) * of_pairs(p[:size], p[size:], alike[drawn])

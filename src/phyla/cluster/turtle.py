@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from phyla.cluster._grouper import Grouper, likeliest
 from phyla.cluster._lloyd import in_parallel, kmeans, nearest
-from phyla.cluster._margin import axes, enough, labelling, margin
+from phyla.cluster._margin import axes, enough, margin, mean_labelling
 from phyla.cluster._spaces import leading
 
 __all__ = ["Turtle"]
@@ -71,6 +71,4 @@ class Turtle(Grouper):
         self.labellers_ = np.concatenate(found[int(self.surprise_.argmin())][0])
 
     def _assign(self, X: NDArray[np.float32]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-        spaces = axes(self.blocks_, self.width_)
-        ends = np.cumsum([len(space) + 1 for space in spaces])[:-1]
-        return likeliest(labelling(X, spaces, np.split(self.labellers_, ends)))
+        return likeliest(mean_labelling(X, self.blocks_, self.width_, self.labellers_[None]))

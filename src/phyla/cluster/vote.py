@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from phyla.cluster._grouper import Grouper, likeliest
 from phyla.cluster._lloyd import in_parallel, kmeans, nearest
-from phyla.cluster._margin import axes, enough, labelling, widest
+from phyla.cluster._margin import axes, enough, mean_labelling, widest
 from phyla.cluster._retrain import proba as of_networks
 from phyla.cluster._retrain import retrain
 from phyla.cluster._spaces import leading
@@ -161,11 +161,7 @@ class Vote(Grouper):
 
     def _proba(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
         """(n, c): the mean over margins and spaces of what the labellers say."""
-        spaces = axes(self.blocks_, self.width_)
         if hasattr(self, "outer_"):
-            return of_networks(X[:, np.concatenate(spaces)], list(zip(self.inner_, self.outer_, strict=True)))
-        ends = np.cumsum([len(space) + 1 for space in spaces])[:-1]
-        total = np.zeros((len(X), self.labellers_.shape[2]), np.float32)
-        for labellers in self.labellers_:
-            total += labelling(X, spaces, np.split(labellers, ends))
-        return total / np.float32(len(self.labellers_))
+            columns = np.concatenate(axes(self.blocks_, self.width_))
+            return of_networks(X[:, columns], list(zip(self.inner_, self.outer_, strict=True)))
+        return mean_labelling(X, self.blocks_, self.width_, self.labellers_)
