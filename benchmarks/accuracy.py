@@ -22,7 +22,8 @@ from _data import need
 from phyla._progress import Progress
 from phyla.cluster import score
 from phyla.cluster.kmeans import KMeans
-from phyla.project import Project, cores, score_rows
+from phyla.engine import cores
+from phyla.project import Project, score_rows
 
 
 def grouped(project: Project, **options: object) -> tuple[dict, float]:

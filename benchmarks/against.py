@@ -1,11 +1,11 @@
 """From image files to features and groups, beside fastdup, as whole processes in turn.
 
-    python benchmarks/against.py --fastdup FOLDER/bin/python [--rounds 3] [--images 5000]
+    python benchmarks/against.py --fastdup FOLDER/bin/python [--rounds 3] [--images 5000] [--effort fast]
 
 FOLDER is a virtual environment with fastdup in it. Both start from nothing each time: 5,000 CIFAR-10 PNGs, and the
 1,164 grocery photos. Phyla runs `sort --backbone lite0 --no-report`, which is what fastdup's run is: features,
-neighbours, groups. The rate is files over wall seconds, start-up included; memory is the largest resident size of the
-process.
+neighbours, groups; with the effort "fast", which is that of one network, or another. The rate is files over wall
+seconds, start-up included; memory is the largest resident size of the process.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ def main() -> None:
     arguments.add_argument("--fastdup", help="a Python that has fastdup")
     arguments.add_argument("--rounds", type=int, default=3)
     arguments.add_argument("--images", type=int, default=5000)
+    arguments.add_argument("--effort", default="fast")
     args = arguments.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
@@ -48,7 +49,8 @@ def main() -> None:
             ours, theirs = [], []
             for number in range(args.rounds):
                 out = folder / f"{place.name}-{number}"  # no blanks: fastdup fails on them
-                phyla = [sys.executable, "-m", "phyla", "sort", str(place), "-q", "--backbone", "lite0", "--no-report"]
+                phyla = [sys.executable, "-m", "phyla", "sort", str(place), "-q", "--backbone", "lite0", "--no-report",
+                         "--effort", args.effort]  # fmt: skip
                 ours.append(timed([*phyla, "--project", f"{out}.phyla"]))
                 if args.fastdup:
                     theirs.append(timed([args.fastdup, "-c", FASTDUP, str(place), f"{out}.fastdup"]))

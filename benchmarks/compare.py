@@ -24,7 +24,8 @@ from scipy.stats import spearmanr
 
 from phyla._steps import limited
 from phyla.cluster._compare import METHODS, RANKED_BY, judge, ranks, ways_of
-from phyla.project import Project, cores
+from phyla.engine import cores
+from phyla.project import Project
 from phyla.reduce.pca import PCA
 
 ROWS = 3_000

@@ -22,7 +22,8 @@ from _data import MEGAPIXELS, cifar_part, grocery, large_jpegs
 from phyla import backbones, plugins, sources
 from phyla._progress import Progress
 from phyla._steps import Steps, images_of
-from phyla.project import Project, cores
+from phyla.engine import cores
+from phyla.project import Project
 from phyla.types import Images
 
 LITE = ("lite0", "lite1", "lite2")

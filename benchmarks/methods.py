@@ -68,7 +68,8 @@ def prepare(folder: Path) -> None:
 def one(folder: Path, method: str, name: str, seed: int) -> dict[str, float]:
     """Fit and score one method on one set, in this process."""
     from phyla.cluster import score
-    from phyla.project import EFFORTS, cores
+    from phyla.engine import cores
+    from phyla.project import EFFORTS
 
     told = np.load(folder / f"{name}.npz")
     X, Xt, yt = told["X"], told["Xt"], told["yt"]

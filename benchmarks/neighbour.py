@@ -21,7 +21,7 @@ from extraction import whole
 
 from phyla._steps import limited
 from phyla.cluster.vote import Vote
-from phyla.project import cores
+from phyla.engine import cores
 
 SPIN = "while True: pass"
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from phyla import plugins
 from phyla.cluster import score
-from phyla.project import cores
+from phyla.engine import cores
 
 GROUPS, WIDTH = 20, 64
 

@@ -19,11 +19,14 @@ from phyla.cli import _parser, main
 from phyla.project import Project
 
 PLUGIN = str(Path(__file__).parent / "plugin")
-VERBS = ("sort", "show", "export", "predict", "score", "compare", "name")
+VERBS = (
+    "sort", "show", "export", "predict", "score", "compare", "name", "merge", "split", "suggest", "label", "undo",
+    "spread", "audit",
+)  # fmt: skip
 # Of the command alone: how it prints, and in which project.
 OF_THE_COMMAND = {"help", "json", "open", "project"}
 # Where a command says otherwise than the method, and why.
-ELSE = {(verb, "quiet"): "people watch a command" for verb in ("sort", "predict", "compare")}
+ELSE = {(verb, "quiet"): "people watch a command" for verb in ("sort", "predict", "compare", "spread", "audit")}
 
 
 def options(verb: str) -> dict[str, argparse.Action]:

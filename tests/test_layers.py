@@ -24,6 +24,12 @@ FLOORS = {
     "types": 0, "_version": 0,
 }  # fmt: skip
 SAME_ROOM = {
+    "_opened": "project",
+    "_people": "project",
+    "_needs": "project",
+    "_telling": "project",
+    "_spreading": "project",
+    "_auditing": "project",
     "_steps": "project",
     "_export": "project",
     "_progress": "project",

@@ -50,7 +50,7 @@ def write_rows(rows: Mapping[str, NDArray[Any]], path: Path, force: bool) -> int
 
 
 def read_rows(path: Path) -> dict[str, NDArray[Any]]:
-    """The columns uri, group and left_out of a table that `write_rows` wrote."""
+    """The columns uri, group, name and left_out of a table that `write_rows` wrote."""
     import pyarrow as pa
     import pyarrow.csv as pa_csv
     import pyarrow.parquet as pq
@@ -60,14 +60,15 @@ def read_rows(path: Path) -> dict[str, NDArray[Any]]:
     try:
         if path.suffix.lower() == ".csv":
             quoted = pa_csv.ParseOptions(newlines_in_values=True)
-            table = pa_csv.read_csv(path, parse_options=quoted)
+            as_text = pa_csv.ConvertOptions(column_types={"uri": pa.string(), "name": pa.string()})
+            table = pa_csv.read_csv(path, parse_options=quoted, convert_options=as_text)
         else:
             table = pq.read_table(path)
-        uri, group, left_out = (table[c].to_numpy() for c in ("uri", "group", "left_out"))
-        return {"uri": uri.astype(object), "group": group.astype(int), "left_out": left_out.astype(bool)}
+        kinds = {"uri": object, "group": int, "name": object, "left_out": bool}
+        return {column: table[column].to_numpy().astype(kind) for column, kind in kinds.items()}
     except (KeyError, ValueError, TypeError, pa.ArrowException) as fault:
         raise PhylaError(
-            f"{path} is not a table that predict or export wrote: {fault}.", "It needs uri, group and left_out."
+            f"{path} is not a table that predict or export wrote: {fault}.", "It needs uri, group, name and left_out."
         ) from fault
 
 

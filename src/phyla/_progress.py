@@ -19,12 +19,12 @@ class Progress:
         self.quiet = quiet
 
     @contextmanager
-    def __call__(self, what: str, todo: int, of: int) -> Iterator[Callable[[int], object]]:
+    def __call__(self, what: str, todo: int, of: int, unit: str = "images") -> Iterator[Callable[[int], object]]:
         from tqdm import tqdm
 
         hidden = self.quiet or not todo
         every = 0.2 if sys.stderr.isatty() else 30.0  # seconds
         with tqdm(
-            total=of, initial=of - todo, desc=f"{what:12}", unit=" images", disable=hidden, mininterval=every
+            total=of, initial=of - todo, desc=f"{what:12}", unit=f" {unit}", disable=hidden, mininterval=every
         ) as bar:
             yield bar.update

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -15,6 +16,8 @@ from numpy.typing import NDArray
 
 from phyla import backbones, plugins, sources
 from phyla._progress import Progress
+from phyla.audit import MEASURE_SIDE, MEASURE_VERSION, facts, gather, measure
+from phyla.engine import cores
 from phyla.store import Store, read_array
 from phyla.types import Images, PhylaError, Recipe
 
@@ -65,14 +68,29 @@ class Steps:
         ids = [read_array(p.with_suffix(".ids.npy")).astype(str) for p in shards]
         return shards, np.concatenate(ids) if ids else np.array([], "<U32")
 
-    def extract(self, images: Images, cards: Sequence[backbones.Card]) -> list[str]:
-        """Stages of the features of `images`, one a network; computes only those that are missing."""
-        stages = [self.store.stage(backbones.recipe(card, sources.DECODER_VERSION)) for card in cards]
+    def _features(self, card: backbones.Card) -> str:
+        return self.store.stage(backbones.recipe(card, sources.DECODER_VERSION))
+
+    def begin(self, card: backbones.Card) -> backbones.Network | None:
+        """The network of `card`, unless it may not be needed: some images have its features already."""
+        return None if self.store.shards(self._features(card), "npy") else backbones.load(card, self.threads)
+
+    def extract(
+        self,
+        images: Images,
+        cards: Sequence[backbones.Card],
+        begun: Sequence[Future[backbones.Network | None]] = (),
+    ) -> list[str]:
+        """Stages of the features of `images`, one a network; computes only those that are missing.
+
+        `begun` : what `begin` gives for each card, where it was called beforehand.
+        """
+        networks = {i: network for i, early in enumerate(begun) if (network := early.result())}
+        stages = [self._features(card) for card in cards]
         # Which networks lack which image: after a kill, or with a network added, not the same ones everywhere.
         lacks = np.array([~np.isin(images.ids, self._extracted(stage)[1]) for stage in stages])
         patterns, first, of = np.unique(lacks, axis=1, return_index=True, return_inverse=True)
         run = plugins.load("engine", "local")
-        networks: dict[int, backbones.Network] = {}
         with self.progress("looking", int(lacks.any(0).sum()), len(images)) as advance:
             for pattern in np.argsort(first):
                 ask = np.flatnonzero(patterns[:, pattern]).tolist()
@@ -158,8 +176,9 @@ class Steps:
             for X in self.features(pair[0], images.ids):
                 model.partial_fit(X)
                 advance(len(X))
-            narrow = np.concatenate([model.transform(X) for X in self.features(pair[0], images.ids)])
-            self.store.finish(pair[1], {"X": narrow} | fitted_arrays(model))
+            kept = [(model.transform(X), model.residual(X)) for X in self.features(pair[0], images.ids)]
+            narrow, left = (np.concatenate(part) for part in zip(*kept, strict=True))
+            self.store.finish(pair[1], {"X": narrow, "residual": left} | fitted_arrays(model))
 
         # One thread of linear algebra in each: its rounding must not depend on how many there are.
         todo = len(missing) * len(images)
@@ -185,6 +204,51 @@ class Steps:
             self.store.finish(stage, fitted_arrays(clusterer))
         return stage
 
+    def measure(self, images: Images, read: Callable[[str], bytes]) -> dict[str, NDArray[Any]]:
+        """What `audit.measure` and `audit.facts` tell, (n, …) each; only images not yet measured are decoded."""
+        stage = self.store.stage(Recipe("measured", "pictures", {}, (), MEASURE_VERSION))
+        held = [read_array(p).astype(str) for p in self.store.shards(stage, "id.npy")]
+        rows = np.flatnonzero(~np.isin(images.ids, np.concatenate(held) if held else []))
+
+        def work(task: NDArray[np.intp]) -> list[dict[str, Any]]:
+            told = []
+            for row in task:
+                try:
+                    data = read(images.uris[row])
+                    told.append(facts(data) | measure(sources.decode(data, MEASURE_SIDE)))
+                except (OSError, PhylaError) as fault:
+                    why = getattr(fault, "message", str(fault))
+                    raise PhylaError(
+                        f"{images.uris[row]} can't be read any more: {why}.",
+                        f"Sort again: phyla sort --project {self.store.folder}",
+                    ) from fault
+            return told
+
+        run = plugins.load("engine", "local")
+        with self.progress("measuring", len(rows), len(images)) as advance:
+            for start in range(0, len(rows), _SCAN_SHARD):
+                shard = rows[start : start + _SCAN_SHARD]
+                told: list[dict[str, Any]] = []
+                for part in run(
+                    work, [shard[i : i + _SCAN_TASK] for i in range(0, len(shard), _SCAN_TASK)], self.threads
+                ):
+                    told += part
+                    advance(len(part))
+                name = f"{stage}/{len(held):05}"
+                for column, values in gather(told).items():
+                    self.store.write_array(f"{name}.{column}.npy", values)
+                self.store.write_array(f"{name}.id.npy", images.ids[shard].astype("S"))
+                held.append(images.ids[shard])
+        ids = np.concatenate(held)
+        order = np.argsort(ids)
+        at = order[np.searchsorted(ids, images.ids, sorter=order)]
+        columns = [p.name.split(".")[1] for p in sorted((self.store.folder / stage).glob("00000.*.npy"))]
+        return {
+            column: np.concatenate([read_array(p) for p in self.store.shards(stage, f"{column}.npy")[: len(held)]])[at]
+            for column in columns
+            if column != "id"
+        }
+
     def map(self, X: NDArray[np.float32], reduced: list[str], seed: int) -> str:
         tsne = plugins.load("reduce", "tsne")
         stage = self.store.stage(Recipe("map", "tsne", {}, tuple(reduced), tsne.VERSION, seed))
@@ -206,6 +270,11 @@ def images_of(table: dict[str, NDArray[Any]], source: sources.Source) -> Images:
         return open_picture(source, uris[row], at_least)
 
     return Images(table["id"][first], uris, table["width"][first], table["height"][first], open_row)
+
+
+def folders_of(images: Images) -> NDArray[np.str_]:
+    """(n,) the folder of each image, on the disk or in its archive."""
+    return np.array([uri.replace("\\", "/").rpartition("/")[0] for uri in images.uris.tolist()], str)
 
 
 def scan_all(
@@ -255,6 +324,12 @@ def open_picture(source: sources.Source, uri: str, at_least: int) -> NDArray[np.
         return sources.decode(source.read(uri), at_least)
     except OSError as fault:
         raise PhylaError(fault.strerror or str(fault)) from fault
+
+
+def usable_threads(asked: int | None) -> int:
+    if asked is not None and asked < 1:
+        raise PhylaError(f"{asked} threads can't work.", "Give a whole number from 1, or leave it out.")
+    return asked or cores()
 
 
 @contextmanager

@@ -57,6 +57,42 @@ def _parser() -> argparse.ArgumentParser:
     add("project")
     add("group", type=int)
     add("name")
+    add = verb(_merge, "merge", "Make one class of several groups.")
+    add("project")
+    add("name")
+    add("groups", type=int, nargs="+", metavar="group")
+    add = verb(_split, "split", "Divide a group into as many parts as there are names.")
+    add("project")
+    add("group", type=int)
+    add("names", nargs="+", metavar="name", help="the first is for the largest part")
+    add = verb(_suggest, "suggest", "Tell which images to label next, and why.")
+    add("project")
+    add("-n", type=int, default=20, help="how many (default: %(default)s)")
+    add("--method", default="auto", help="the way of asking (default: %(default)s); see phyla methods")
+    add("--seed", type=int, default=0, help="the same seed asks the same (default: %(default)s)")
+    add("--threads", type=int, help="use at most this many processors (default: all)")
+    add = verb(_label, "label", "Take in what people say of images.")
+    add("project")
+    add("answers", help="a CSV with the columns uri and label (or JSONL, or Parquet)")
+    add("--unchecked", action="store_true", help="a list that may be wrong in places: it yields to every answer")
+    add("--reject", action="store_true", help="the images are NOT of these classes")
+    add("--by", default="", help="who says so (default: the user of this machine)")
+    add = verb(_undo, "undo", "Take back what was said last.")
+    add("project")
+    add("seq", type=int, nargs="?", help="the number of an edit (default: the last that is in force)")
+    add = verb(_spread, "spread", "Spread the labels to all images, and accept those that are sure.")
+    add("project")
+    add("--method", default="anchored", help="the way of spreading (default: %(default)s); see phyla methods")
+    add("--error", type=float, default=0.02, help="share of wrong ones to accept (default: %(default)s)")
+    add("--seed", type=int, default=0, help="the same seed gives the same labels (default: %(default)s)")
+    add("--no-report", dest="report", action="store_false", help="leave the report as it is")
+    work(add)
+    add = verb(_audit, "audit", "Look for what is wrong with a collection.")
+    add("project")
+    add("--labels", help="a CSV of uri and label to check (default: what the project knows)")
+    add("--checks", metavar="NAMES", help="with commas (default: all); see phyla methods")
+    add("--no-report", dest="report", action="store_false", help="leave the report as it is")
+    work(add)
     add = verb(_export, "export", "Write the groups as a .csv, a .parquet, or a folder with a folder a group.")
     add("project")
     add("to", help="OUT.csv, OUT.parquet, or a folder")
@@ -143,7 +179,7 @@ def _count(number: int, thing: str) -> str:
     return f"{number:,} {thing}{'' if number == 1 else 's'}"
 
 
-_SHOWN, _SHOWN_BROKEN = 30, 5
+_SHOWN, _SHOWN_BROKEN, _SHOWN_TOGETHER = 30, 5, 3
 
 
 def _name(args: argparse.Namespace) -> Any:
@@ -151,6 +187,93 @@ def _name(args: argparse.Namespace) -> Any:
 
     Project(args.project).name(args.group, args.name)
     return {"group": args.group, "name": args.name}, lambda told: f"Group {told['group']} is called {told['name']!r}."
+
+
+def _merge(args: argparse.Namespace) -> Any:
+    from phyla.project import Project
+
+    Project(args.project).merge(args.groups, args.name)
+    told = {"groups": args.groups, "name": args.name}
+    return told, lambda t: f"Groups {', '.join(map(str, t['groups']))} are the class {t['name']!r}."
+
+
+def _split(args: argparse.Namespace) -> Any:
+    from phyla.project import Project
+
+    sizes = Project(args.project).split(args.group, args.names)
+    told = [{"name": name, "images": size} for name, size in zip(args.names, sizes, strict=True)]
+    return told, lambda t: "\n".join(f"  {part['name']:24} {part['images']:9,}" for part in t)
+
+
+def _suggest(args: argparse.Namespace) -> Any:
+    from phyla.project import Project
+
+    told = Project(args.project).suggest(args.n, method=args.method, seed=args.seed, threads=args.threads)
+    return told, lambda t: "\n".join(f"{asked['uri']}\n    {asked['why']}" for asked in t) or "Nothing is left to ask."
+
+
+def _label(args: argparse.Namespace) -> Any:
+    from phyla.project import Project
+
+    told = Project(args.project).label(args.answers, unchecked=args.unchecked, reject=args.reject, by=args.by)
+    return told, _taken_in
+
+
+def _taken_in(told: dict[str, Any]) -> str:
+    lines = [f"{_count(told['answers'], 'image')} in {len(told['classes'])} classes:"]
+    lines += [f"  {name:24} {images:9,}" for name, images in list(told["classes"].items())[:_SHOWN]]
+    if told["unknown"]:
+        lines.append(f"{told['unknown']:,} of the uris are no image of this project.")
+    return "\n".join([*lines, f"People have answered for {_count(told['total'], 'image')}."])
+
+
+def _undo(args: argparse.Namespace) -> Any:
+    from phyla.project import Project
+
+    told = {"seq": Project(args.project).undo(args.seq)}
+    return told, lambda t: f"Edit {t['seq']} is undone; phyla undo {args.project} takes back one more."
+
+
+def _spread(args: argparse.Namespace) -> Any:
+    from phyla.project import Project
+
+    told = Project(args.project).spread(
+        method=args.method, error=args.error, seed=args.seed, report=args.report, threads=args.threads, quiet=args.quiet
+    )
+    return (
+        told,
+        lambda t: (
+            f"{t['answers']:,} answers spread to {_count(t['images'], 'image')} in {len(t['classes'])} classes.\n"
+            f"{t['accepted']:,} are accepted, of which {t['stated_error']:.1%} are expected to be wrong; "
+            f"{t['images'] - t['accepted']:,} wait for a person: phyla suggest {args.project}"
+        ),
+    )
+
+
+def _audit(args: argparse.Namespace) -> Any:
+    from phyla.project import Project
+
+    checks = [name.strip() for name in args.checks.split(",")] if args.checks else None
+    told = Project(args.project).audit(
+        args.labels, checks=checks, report=args.report, threads=args.threads, quiet=args.quiet
+    )
+    for check, why in told["skipped"].items():
+        print(f"phyla: {check} is skipped: {why}.", file=sys.stderr)
+    return told["findings"], _audited
+
+
+def _audited(findings: list[dict[str, Any]]) -> str:
+    by_check: dict[str, list[dict[str, Any]]] = {}
+    for finding in findings:
+        by_check.setdefault(finding["check"], []).append(finding)
+    lines = [f"{_count(len(findings), 'finding')}."]
+    for check, found in by_check.items():
+        lines.append(f"{check} ({len(found):,})")
+        for f in found[:_SHOWN_BROKEN]:
+            lines += [f"  {f['severity']:4.0%}  {f['why']}", *(f"        {uri}" for uri in f["uris"][:_SHOWN_TOGETHER])]
+        if len(found) > _SHOWN_BROKEN:
+            lines.append(f"  … and {len(found) - _SHOWN_BROKEN:,} more")
+    return "\n".join(lines)
 
 
 def _export(args: argparse.Namespace) -> Any:
@@ -228,7 +351,7 @@ def _backbones(args: argparse.Namespace) -> Any:
     from dataclasses import asdict
 
     from phyla import backbones
-    from phyla.project import cores
+    from phyla.engine import cores
 
     told = [asdict(card) for card in backbones.cards()]
     for row, card in zip(told, backbones.cards(), strict=True):
@@ -253,7 +376,9 @@ def _backbone_table(told: list[dict[str, Any]]) -> str:
 def _methods(args: argparse.Namespace) -> Any:
     from phyla import plugins
 
-    rooms = ("sources", "backbones", "reduce", "neighbors", "cluster", "engine")
+    rooms = (
+        "sources", "backbones", "reduce", "neighbors", "cluster", "label.ask", "label.spread", "audit", "engine",
+    )  # fmt: skip
     told = {room: {name: plugins.describe(room, name) for name in plugins.names(room)} for room in rooms}
     return told, lambda t: "\n".join(
         f"{room}\n" + "\n".join(f"  {name:10} {line}" for name, line in listed.items()) for room, listed in t.items()

@@ -2,7 +2,7 @@
 
 A room's public file `cluster/kmeans.py` is the method `kmeans`: its docstring's first line describes it, and its
 `__all__` holds the one thing it offers. Files that start with an underscore are private. Other packages add to a
-room with an entry point in the group `phyla.ROOM`.
+room with an entry point in the group `phyla.ROOM`. A room within a room is called `label.ask`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,10 @@ from phyla.types import PhylaError
 __all__ = ["check", "describe", "load", "names"]
 
 _CALLED = {
+    "audit": "check",
     "cluster": "grouping method",
+    "label.ask": "way of asking",
+    "label.spread": "way of spreading labels",
     "neighbors": "way to find neighbours",
     "reduce": "compression",
     "backbones": "family of networks",
@@ -28,7 +31,7 @@ _CALLED = {
 
 @cache
 def _files(room: str) -> dict[str, Path]:
-    folder = Path(__file__).parent / room
+    folder = Path(__file__).parent.joinpath(*room.split("."))
     return {p.stem: p for p in sorted(folder.glob("*.py")) if not p.stem.startswith("_")}
 
 

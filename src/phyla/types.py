@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # `phyla --help` has no need of NumPy
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["Edit", "Grouping", "Images", "PhylaError", "Recipe"]
+__all__ = ["Edit", "Finding", "Grouping", "Images", "Labels", "PhylaError", "Recipe"]
 
 UNSORTED = -1  # the label of an image that was left out
 
@@ -98,11 +98,44 @@ class Grouping:
 
 @dataclass(frozen=True)
 class Edit:
-    """One thing a person said: of image ids and class names, never of group numbers."""
+    """One thing a person said: of image ids and class names, never of group numbers.
+
+    op : "name" (a group, which its most typical images stand for, is called classes[0]), "merge" (so are several),
+        "split" (the images leave their groups as the class), "confirm" and "move" (a person saw that each image is
+        of the class), "import" (so says a list that nobody checked), "reject" (none of them is), "undo" (of the edit
+        `of`).
+    """
 
     seq: int
     op: str
-    ids: tuple[str, ...]
-    classes: tuple[str, ...]
+    ids: tuple[str, ...] = ()
+    classes: tuple[str, ...] = ()
     by: str = ""
     at: str = ""
+    of: int | None = None
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What each of n images is, by the best word there is for it.
+
+    codes : (n,) int32 into `classes`, −1 = nothing is known. origin : (n,) str, whose word it is: "person", "import",
+    "spread", "group" (its group has a name), or "". proba : (n,) float32, how probable; 1 where a person said so.
+    accepted : (n,) bool, good enough to be used unseen.
+    """
+
+    codes: NDArray[np.int32]
+    classes: tuple[str, ...]
+    origin: NDArray[np.str_]
+    proba: NDArray[np.float32]
+    accepted: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something a person should look at. severity : 0..1, 0.5 = worth a look, 1 = sure. why : one sentence."""
+
+    check: str
+    ids: tuple[str, ...]
+    severity: float
+    why: str

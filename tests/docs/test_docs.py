@@ -16,7 +16,7 @@ from phyla.cli import _parser
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
-ROOMS = ("sources", "backbones", "reduce", "neighbors", "cluster", "engine")
+ROOMS = ("sources", "backbones", "reduce", "neighbors", "cluster", "label.ask", "label.spread", "audit", "engine")
 TRY, TEST = "pip install . && phyla demo", "pip install '.[test]' && pytest"
 
 

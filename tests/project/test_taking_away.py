@@ -18,7 +18,7 @@ from phyla.project import Project, score_rows, sort
 from phyla.types import PhylaError
 
 QUICK: dict[str, Any] = {"backbone": ["fake"], "groups": 3, "threads": 1, "report": False}
-COLUMNS = ["uri", "group", "name", "strength", "left_out", "fault"]
+COLUMNS = ["uri", "group", "name", "strength", "left_out", "fault", "origin"]
 
 
 def group_of(project: Project, colour: str) -> int:

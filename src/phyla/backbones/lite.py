@@ -66,8 +66,10 @@ class _Builder:
         convolution = self.op.group_convolution if depthwise else self.op.convolution
         if depthwise:
             kernel = kernel[:, None]
+        # Given as an array, a weight would go through a list of Python's numbers: two fifths of the time to load.
+        kernel, bias = (self.op.constant(v.astype(np.float32)) for v in (kernel, bias.reshape(1, -1, 1, 1)))
         x = convolution(x, kernel, [stride, stride], [0, 0], [0, 0], [1, 1], auto_pad="same_upper")
-        x = self.op.add(x, bias.reshape(1, -1, 1, 1).astype(np.float32))
+        x = self.op.add(x, bias)
         return self.op.clamp(x, 0.0, 6.0) if activate else x
 
     def block(self, x: Any, number: int, stride: int) -> Any:

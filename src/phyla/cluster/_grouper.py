@@ -10,7 +10,7 @@ from sklearn.base import BaseEstimator, ClusterMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 from threadpoolctl import threadpool_limits
 
-from phyla.cluster._how_many import how_many
+from phyla.cluster._how_many import RUNS, how_many
 from phyla.cluster._spaces import leading
 
 
@@ -21,7 +21,7 @@ class Grouper(ClusterMixin, BaseEstimator):
     on how many) and, if it tells spaces apart, `blocks` (their widths in X; None for a single one).
     """
 
-    VERSION = 1
+    VERSION = 2
     AGREEMENT = 0.0  # strength under which an image is left out
     EFFORT: ClassVar[dict[str, dict[str, int]]] = {}  # what "fast" and "best" change of the parameters
 
@@ -69,7 +69,7 @@ class Grouper(ClusterMixin, BaseEstimator):
         A method that finds their number as it groups says how many there can be, and leaves both to `_fit`.
         """
         narrow = leading(X, self.blocks_) if hasattr(self, "blocks") else X
-        k, self.evidence_ = how_many(narrow, rng, self.n_jobs)
+        k, self.evidence_ = how_many(narrow, rng, self.n_jobs, getattr(self, "n_runs", RUNS))
         return k
 
     def _fit(self, X: NDArray[np.float32], rng: np.random.Generator) -> None:

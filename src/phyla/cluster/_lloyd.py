@@ -27,24 +27,34 @@ def seeds(X: NDArray[np.float32], k: int, rng: np.random.Generator) -> NDArray[n
 
     O(k²·d·log k), and no more than that: for small n scikit-learn's spends ten times as long on checks.
     """
+    return seeds_of_each(X, k, [rng])[0]
+
+
+def seeds_of_each(X: NDArray[np.float32], k: int, rngs: list[np.random.Generator]) -> NDArray[np.float32]:
+    """(r, k, d): `seeds` for each of `rngs`, from the same rows; three at once cost little more than one."""
     rows = max(_ROWS_FOR_SEEDS, _ROWS_A_SEED * k)
     if rows < len(X):
-        X = X[rng.choice(len(X), rows, replace=False)]
+        X = X[rngs[0].choice(len(X), rows, replace=False)]
+    n, each, tries = len(X), np.arange(len(rngs)), 2 + int(np.log(k))
     norms = np.einsum("nd,nd->n", X, X)
 
     def squared(rows: NDArray[np.intp]) -> NDArray[np.float32]:
         """Squared distances (len(rows), n) of these rows of X to all."""
-        distances: NDArray[np.float32] = norms[rows, None] + norms - 2 * (X[rows] @ X.T)
+        distances: NDArray[np.float32] = norms[rows, None] + norms
+        distances -= 2 * (X[rows] @ X.T)
         return np.maximum(distances, 0, out=distances)
 
-    chosen = rng.integers(len(X), size=1)
-    least = squared(chosen)[0]
-    while len(chosen) < k:
-        reach = np.cumsum(least, dtype=np.float64)
-        drawn = np.searchsorted(reach, rng.random(2 + int(np.log(k))) * reach[-1]).clip(max=len(X) - 1)
-        left = np.minimum(squared(drawn), least)
-        best = left.sum(1).argmin()
-        chosen, least = np.append(chosen, drawn[best]), left[best]
+    chosen = np.empty((len(rngs), k), np.intp)
+    chosen[:, 0] = [rng.integers(n) for rng in rngs]
+    least = squared(chosen[:, 0])
+    for seed in range(1, k):
+        reach = np.cumsum(least, axis=1, dtype=np.float64)
+        drawn = np.array([np.searchsorted(r, rng.random(tries) * r[-1]) for r, rng in zip(reach, rngs, strict=True)])
+        np.minimum(drawn, n - 1, out=drawn)
+        left = squared(drawn.ravel()).reshape(len(rngs), tries, n)
+        np.minimum(left, least[:, None], out=left)
+        best = left.sum(2).argmin(1)
+        chosen[:, seed], least = drawn[each, best], left[each, best]
     return X[chosen]
 
 
@@ -61,11 +71,15 @@ def kmeans(
     Seeded by k-means++: from random seeds a run in four merged two classes of CIFAR-10 and split another. Each run is
     the work of one thread; `n_jobs` of them go on at once, and the answer does not depend on how many.
     """
+    rngs = rng.spawn(restarts)
+    # Of few rows all seeds at once: the steps of Python cost more than the arithmetic.
+    starts = seeds_of_each(X, k, rngs) if len(X) <= _ROWS_FOR_SEEDS else [None] * restarts
 
-    def one(own: np.random.Generator) -> tuple[float, NDArray[np.float32]]:
-        return lloyd(X, seeds(X, k, own), iterations)
+    def one(task: tuple[np.random.Generator, NDArray[np.float32] | None]) -> tuple[float, NDArray[np.float32]]:
+        own, start = task
+        return lloyd(X, seeds(X, k, own) if start is None else start, iterations)
 
-    return min(in_parallel(one, rng.spawn(restarts), n_jobs), key=lambda found: found[0])[1]
+    return min(in_parallel(one, zip(rngs, starts, strict=True), n_jobs), key=lambda found: found[0])[1]
 
 
 def lloyd(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from copy import deepcopy
+from copy import copy, deepcopy
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,42 +44,71 @@ def margin(
     groups near these (equal ones in the paper). From a random start, as in the paper, this takes thousands of steps and
     ends anywhere between 0.78 and 0.89 on CIFAR-10; from a consensus it takes 150. O(steps · batch · d · c).
     """
-    n, k = start.shape
-    size = min(_BATCH, max(n // 4, 1))
-    rows, at = rng.permutation(n), 0
+    batches = _Batches(X, blocks, rng)
+    return _widen(_taught(batches, start), batches, sizes, weight, pull)
 
-    def draw() -> tuple[NDArray[np.intp], list[NDArray[np.float32]]]:
-        nonlocal rows, at
-        if at + size > n:
-            rows, at = rng.permutation(n), 0
-        at += size
-        drawn = X[rows[at - size : at]]
-        return rows[at - size : at], [with_one(drawn[:, block]) for block in blocks]
 
-    labellers = [Adam(np.zeros((len(block) + 1, k), np.float32)) for block in blocks]
+class _Batches:
+    """Rows of X drawn at random, each once before any twice; split into spaces, with a column of ones."""
+
+    def __init__(self, X: NDArray[np.float32], blocks: list[NDArray[np.intp]], rng: np.random.Generator) -> None:
+        self.rng = rng
+        self.size = min(_BATCH, max(len(X) // 4, 1))
+        self.widths = [len(block) + 1 for block in blocks]
+        self._X, self._blocks, self._rows, self._at = X, blocks, rng.permutation(len(X)), 0
+
+    def draw(self) -> tuple[NDArray[np.intp], list[NDArray[np.float32]]]:
+        if self._at + self.size > len(self._X):
+            self._rows, self._at = self.rng.permutation(len(self._X)), 0
+        self._at += self.size
+        rows = self._rows[self._at - self.size : self._at]
+        drawn = self._X[rows]
+        return rows, [with_one(drawn[:, block]) for block in self._blocks]
+
+    def fork(self) -> _Batches:
+        """One that will draw the same from here."""
+        other = copy(self)
+        other.rng = deepcopy(self.rng)
+        return other
+
+
+def _taught(batches: _Batches, start: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+    """Labellers that say what `start` says."""
+    labellers = [Adam(np.zeros((width, start.shape[1]), np.float32)) for width in batches.widths]
     for step in range(_STEPS):
-        drawn, spaces = draw()
+        drawn, spaces = batches.draw()
         for own, x in zip(labellers, spaces, strict=True):
-            surplus = softmax(x @ own.weights) - start[drawn]
-            own.step(x.T @ surplus / size, _RATE_START * (1 - step / _STEPS))
-    labellers = [Adam(own.weights) for own in labellers]
-    classifiers = [Adam(np.zeros_like(own.weights)) for own in labellers]
+            surplus: NDArray[np.float32] = softmax(x @ own.weights) - start[drawn]
+            own.step(x.T @ surplus / np.float32(batches.size), _RATE_START * (1 - step / _STEPS))
+    return [own.weights for own in labellers]
+
+
+def _widen(
+    taught: list[NDArray[np.float32]],
+    batches: _Batches,
+    sizes: NDArray[np.float32],
+    weight: float,
+    pull: Pull | None,
+) -> tuple[list[NDArray[np.float32]], float]:
+    """What `margin` returns, from the labellers `taught`."""
+    labellers = [Adam(weights.copy()) for weights in taught]
+    classifiers = [Adam(np.zeros_like(weights)) for weights in taught]
     losses = []
     for _ in range(_STEPS):
-        _, spaces = draw()
+        _, spaces = batches.draw()
         each = [softmax(x @ own.weights) for x, own in zip(spaces, labellers, strict=True)]
         label = sum(each[1:], each[0]) / np.float32(len(each))
         surprise = np.zeros_like(label)
         for x, own in zip(spaces, classifiers, strict=True):
             for _ in range(_INNER):
-                own.step(x.T @ (softmax(x @ own.weights) - label) / size, _RATE)
+                own.step(x.T @ (softmax(x @ own.weights) - label) / np.float32(batches.size), _RATE)
             surprise -= np.log(np.maximum(softmax(x @ own.weights), _TINY))
         losses.append(float((label * surprise).sum(1).mean()) / len(spaces))
         skew = np.log(np.maximum(label.mean(0), _TINY) / sizes)
         slope = surprise + weight * (skew + 1)  # of the loss by the labelling
-        slopes = by_weights(spaces, each, slope / size)
+        slopes = by_weights(spaces, each, slope / batches.size)
         if pull is not None:
-            more = pull([own.weights for own in labellers], rng)
+            more = pull([own.weights for own in labellers], batches.rng)
             slopes = [one + other for one, other in zip(slopes, more, strict=True)]
         for own, towards in zip(labellers, slopes, strict=True):
             own.step(towards, _RATE)
@@ -105,13 +134,20 @@ def widest(
     own = np.maximum(start.mean(0), 1 / len(start))
     equal, held = np.full(k, 1 / k, np.float32), (own / own.sum()).astype(np.float32)
 
+    def begin(rng: np.random.Generator) -> tuple[list[NDArray[np.float32]], _Batches]:
+        batches = _Batches(X, blocks, rng)
+        return _taught(batches, start), batches
+
+    begun = in_parallel(begin, rngs, n_jobs)  # whatever sizes are expected
+
     def found(*expected: tuple[NDArray[np.float32], float]) -> list[tuple[list[list[NDArray[np.float32]]], float]]:
         """For each (sizes, weight) the labellers, and their mean surprise."""
 
-        def one(task: tuple[NDArray[np.float32], float, np.random.Generator]) -> tuple[list[NDArray], float]:
-            return margin(X, blocks, start, deepcopy(task[2]), task[0], task[1], pull)
+        def one(task: tuple[NDArray[np.float32], float, int]) -> tuple[list[NDArray], float]:
+            taught, batches = begun[task[2]]
+            return _widen(taught, batches.fork(), task[0], task[1], pull)
 
-        runs = in_parallel(one, [(*sizes, seed) for sizes in expected for seed in rngs], n_jobs)
+        runs = in_parallel(one, [(*sizes, i) for sizes in expected for i in range(len(rngs))], n_jobs)
         parts = [runs[i : i + len(rngs)] for i in range(0, len(runs), len(rngs))]
         return [([labellers for labellers, _ in part], float(np.mean([s for _, s in part]))) for part in parts]
 

@@ -47,7 +47,7 @@ class CodingRate(HeadGrouper):
     losses_ : (heads,), each head's rate reduction, negative. coef_, intercept_, mean_ : the head.
     """
 
-    VERSION = 1
+    VERSION = 2
     EFFORT: ClassVar = {"fast": {"n_heads": 4}, "best": {"n_heads": 32}}
 
     def __init__(

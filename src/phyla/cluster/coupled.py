@@ -36,7 +36,7 @@ class Coupled(HeadGrouper):
     losses_ : (heads,). coef_, intercept_, mean_ : the arms.
     """
 
-    VERSION = 2
+    VERSION = 3
 
     def __init__(
         self,

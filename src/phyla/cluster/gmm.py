@@ -45,7 +45,7 @@ class GMM(Mixture):
     means_ : (c, m), from `mean_` (m,). whitening_ : (c, m, m), W with W·Wᵀ the inverse covariance. log_weights_ : (c,).
     """
 
-    VERSION = 1
+    VERSION = 2
     AGREEMENT = 0.5  # strength under which an image is left out: the other groups together are likelier
     FITTED = ("means_", "whitening_", "log_weights_")
 

@@ -30,7 +30,7 @@ class KMeans(Grouper):
         to the second nearest).
     """
 
-    VERSION = 2
+    VERSION = 3
     AGREEMENT = 0.0  # a distance is no vote: nothing is left out
 
     blocks_: NDArray[np.int_]

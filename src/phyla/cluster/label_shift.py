@@ -59,7 +59,7 @@ class LabelShift(Grouper):
         groups. shares_ : (groups,), those of all images.
     """
 
-    VERSION = 1
+    VERSION = 2
     AGREEMENT = 0.5  # strength under which an image is left out: no group has half of the probability
 
     blocks_: NDArray[np.int_]

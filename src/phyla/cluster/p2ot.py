@@ -60,7 +60,7 @@ class P2OT(Grouper):
     coef_ : (d, c). intercept_ : (c,). prior_ : (c,), the shares expected.
     """
 
-    VERSION = 1
+    VERSION = 2
     AGREEMENT = 0.5  # strength under which an image is left out: no group has half of the probability
 
     blocks_: NDArray[np.int_]

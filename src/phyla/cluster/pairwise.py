@@ -43,7 +43,7 @@ class Pairwise(Vote):
     Those of `vote`. agreed_ : share of the answers given that the groups agree with; 1 where there are none.
     """
 
-    VERSION = 1
+    VERSION = 2
     EFFORT: ClassVar = {"fast": {"n_voters": 16, "n_margins": 1}, "best": {"n_voters": 80, "n_margins": 8}}
 
     _answers: tuple[ArrayLike | None, ArrayLike | None] = None, None

@@ -40,7 +40,7 @@ class SCAN(HeadGrouper):
     coef_, intercept_, mean_ : the head.
     """
 
-    VERSION = 1
+    VERSION = 2
 
     def __init__(
         self,

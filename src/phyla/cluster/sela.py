@@ -44,7 +44,7 @@ class SeLa(HeadGrouper):
     coef_, intercept_, mean_ : the head.
     """
 
-    VERSION = 2
+    VERSION = 3
 
     def __init__(
         self,

@@ -51,7 +51,7 @@ class Spectral(Grouper):
     width_, mean_, scale_ : the axes of a space that are used, and their standardisation. hidden_ : (basis, n_hidden).
     """
 
-    VERSION = 1
+    VERSION = 2
     AGREEMENT = 0.0  # a distance is no vote: nothing is left out
 
     blocks_: NDArray[np.int_]

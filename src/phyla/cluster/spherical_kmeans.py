@@ -33,7 +33,7 @@ class SphericalKMeans(Grouper):
     mean_, poles_ : what rows are seen from.
     """
 
-    VERSION = 1
+    VERSION = 2
     AGREEMENT = 0.0  # a cosine is no vote: nothing is left out
 
     blocks_: NDArray[np.int_]

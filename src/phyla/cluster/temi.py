@@ -40,7 +40,7 @@ class TEMI(HeadGrouper):
     coef_, intercept_, mean_ : the teacher of the best head.
     """
 
-    VERSION = 1
+    VERSION = 2
 
     def __init__(
         self,

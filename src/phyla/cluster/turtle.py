@@ -35,7 +35,7 @@ class Turtle(Grouper):
     labellers_ : (width of all spaces + one each, groups). surprise_ : (n_init,), the classifiers', in nats.
     """
 
-    VERSION = 1
+    VERSION = 2
     AGREEMENT = 0.5  # strength under which an image is left out: the spaces are about as much against as for
 
     blocks_: NDArray[np.int_]

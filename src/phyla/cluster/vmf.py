@@ -45,7 +45,7 @@ class VonMisesFisher(Mixture):
     mean_, poles_ : what rows are seen from.
     """
 
-    VERSION = 1
+    VERSION = 2
     AGREEMENT = 0.5  # strength under which an image is left out: the other groups together are likelier
     FITTED = ("coef_", "intercept_", "concentration_")
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phyla.cluster._grouper import Grouper, likeliest
+from phyla.cluster._how_many import RUNS
 from phyla.cluster._lloyd import in_parallel, kmeans, nearest
 from phyla.cluster._margin import axes, enough, mean_labelling, widest
 from phyla.cluster._retrain import proba as of_networks
@@ -40,7 +41,8 @@ class Vote(Grouper):
     n_clusters : int or None, found by stability where None.
     blocks : widths of the spaces that X holds side by side; None for a single one.
     n_voters, n_margins : how many of each. n_rounds : of self-training by networks with a hidden layer after that (see
-        `_retrain`). n_jobs : threads; the answer does not depend on how many.
+        `_retrain`). n_runs : k-means for each number of groups that is tried, where it has to be found; with fewer than
+        24 groups are not tested for splits. n_jobs : threads; the answer does not depend on how many.
 
     Attributes
     ----------
@@ -50,12 +52,12 @@ class Vote(Grouper):
     inner_, outer_ : the two networks' layers, if there are rounds.
     """
 
-    VERSION = 3
+    VERSION = 4
     AGREEMENT = (
         0.5  # strength under which an image is left out: the voters, or the labellers, are about as much against as for
     )
     EFFORT: ClassVar = {
-        "fast": {"n_voters": 16, "n_margins": 1},
+        "fast": {"n_runs": 16, "n_voters": 16, "n_margins": 1},
         "best": {"n_voters": 80, "n_margins": 8, "n_rounds": 4},
     }
 
@@ -69,6 +71,7 @@ class Vote(Grouper):
         n_voters: int = 40,
         n_margins: int = 2,
         n_rounds: int = 0,
+        n_runs: int = RUNS,
         random_state: int = 0,
         n_jobs: int = 1,
     ) -> None:
@@ -77,6 +80,7 @@ class Vote(Grouper):
         self.n_voters = n_voters
         self.n_margins = n_margins
         self.n_rounds = n_rounds
+        self.n_runs = n_runs
         self.random_state = random_state
         self.n_jobs = n_jobs
 

@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from phyla.report import _map
-from phyla.types import UNSORTED, Grouping, Images
+from phyla.types import UNSORTED, Finding, Grouping, Images
 
 __all__ = ["render"]
 
 _SIDE = 128  # pixels stored of a thumbnail, shown at about 84
 _DOUBTFUL, _UNSORTED_SHOWN, _UNREADABLE_SHOWN = 4, 24, 200
+_FINDINGS_SHOWN, _PICTURES_OF_A_FINDING = 12, 3  # of a check; of one finding
 _FACES = 5  # most typical images tried, until one opens, as the picture of a group on the map
 # Control characters, marks that turn the reading direction round, and halves of characters have no place on a page.
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
@@ -40,6 +41,7 @@ def render(
     unreadable: Sequence[tuple[str, str]],
     explanation: str,
     evidence: Sequence[Sequence[float]] = (),
+    findings: Sequence[Finding] = (),
     thumbnails_per_group: int = 12,
 ) -> str:
     """Return the page as HTML: no script, no request to anywhere, the same bytes for the same input.
@@ -51,6 +53,7 @@ def render(
     typicality : (n,), higher = more typical of its group. points : (n, 2), where each image lies on the map.
     unreadable : (uri, reason) of each file that is no image. explanation : what was chosen and why, in two
         sentences. evidence : rows of (number of groups tried, how well runs agreed, …), if the number was found.
+    findings : what an audit found, most severe first.
 
     Notes
     -----
@@ -150,6 +153,26 @@ def render(
         notes = [f"nearest: {name(int(g))}" for g in grouping.best[shown]]
         return _part("unsorted", text=text, grid=gallery(shown, notes))
 
+    def checks() -> str:
+        row_of = dict(zip(images.ids.tolist(), range(len(images)), strict=True))
+        by_check: dict[str, list[Finding]] = {}
+        for finding in findings:
+            by_check.setdefault(finding.check, []).append(finding)
+        parts = []
+        for check, found in by_check.items():
+            items = []
+            for finding in found[:_FINDINGS_SHOWN]:
+                rows = [row_of[i] for i in finding.ids if i in row_of][:_PICTURES_OF_A_FINDING]
+                pictures, why = gallery(np.array(rows, int)), _text(finding.why)
+                items.append(_part("finding", pictures=pictures, why=why, severity=_percent(finding.severity)))
+            facts = _count(len(found), "finding")
+            if len(found) > _FINDINGS_SHOWN:
+                facts += f", here the first {_FINDINGS_SHOWN}"
+            title = _text(check.replace("_", " ").capitalize())
+            parts.append(_part("check", title=title, facts=facts, items="".join(items)))
+        text = f"{_count(len(findings), 'finding')} of the audit. The figure is how sure it is that something is wrong."
+        return _part("checks", text=text, checks="".join(parts))
+
     def broken() -> str:
         rows = [f"<tr><td>{_text(uri)}</td><td>{_text(why)}</td></tr>" for uri, why in unreadable[:_UNREADABLE_SHOWN]]
         text = f"{_count(len(unreadable), 'file')} could not be read as an image."
@@ -168,6 +191,7 @@ def render(
         chart=chart(shades) if len(labels) else "",
         cards=_part("cards", cards="".join(map(card, groups, shades))) if groups else "",
         unsorted=left_out() if (labels == UNSORTED).any() else "",
+        checks=checks() if findings else "",
         unreadable=broken() if unreadable else "",
         evidence=_evidence(evidence, grouping.n_groups) if len(evidence) > 2 else "",
     )

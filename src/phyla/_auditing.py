@@ -1,0 +1,143 @@
+"""All checks of a project, each given what it needs, and what they found in one order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from phyla import plugins, sources
+from phyla._needs import needs
+from phyla._opened import Opened
+from phyla._progress import Progress
+from phyla._steps import Steps, folders_of, limited, usable_threads
+from phyla._telling import draw
+from phyla.audit import background
+from phyla.types import UNSORTED, Finding, PhylaError
+
+# Not run unless asked for: what the others find better, or too often wrongly (see docs/benchmarks.md).
+_ON_REQUEST = {"ambiguous", "margin_area", "small_loss", "sub_centres", "unknown_class"}
+# What stands for a need in the sentence that a check was skipped.
+_MISSING = {
+    "labels": "no image has a label",
+    "classes": "no image has a label",
+    "proba": "no labels are spread, or others since",
+}
+
+
+def audit(
+    project: Opened, offered: dict[str, Callable[[], Any]], labels: str | Path | None, checks: Sequence[str] | None,
+    threads: int | None, report: bool, quiet: bool,
+) -> dict[str, Any]:  # fmt: skip
+    """See `Project.audit`; `offered` gives what a check can need of what `project` holds."""
+    wanted = list(checks) if checks else [check for check in plugins.names("audit") if check not in _ON_REQUEST]
+    for check in wanted:
+        plugins.check("audit", check)
+    threads, progress = usable_threads(threads), Progress(quiet)
+    images = project.images
+    codes, classes = _labels(project, labels)
+    folders = folders_of(images)
+    found: list[Finding] = []
+    skipped: dict[str, str] = {}
+    with limited(threads):
+        offered |= {
+            "near": offered["X"],
+            "X": lambda: project.X,
+            "residual": lambda: project.residual,
+            "blocks": lambda: tuple(project.blocks),
+            "labels": lambda: codes if (codes >= 0).any() else None,
+            "classes": lambda: classes or None,
+            "width": lambda: images.width,
+            "height": lambda: images.height,
+            "folder": lambda: folders,
+        }
+        loaded = {check: plugins.load("audit", check) for check in wanted}
+        # What two checks need is made once; what no check needs, the pass over all pictures say, is not made.
+        at_hand: dict[str, Any] = {}
+
+        def measured() -> Mapping[str, NDArray[Any]]:
+            with project.store.writing():
+                return Steps(project.store, threads, progress).measure(images, project._source.read)
+
+        def facts() -> dict[str, NDArray[Any]]:
+            told = cached["measured"]()
+            pixels = images.width.astype(np.int64) * images.height
+            return {
+                "folder": folders,
+                **{name: told[name] for name in ("camera", "date", "format")},
+                "JPEG quality": np.where(told["quality"] > 0, told["quality"], np.nan),
+                "width": images.width,
+                "height": images.height,
+                "size in bytes a pixel": told["size"] / np.maximum(pixels, 1),
+                "background": background(told["border"]),
+            }
+
+        names = project.names
+        offered |= {
+            "measured": measured,
+            "facts": facts,
+            "names": lambda: [names.get(group, f"group {group}") for group in range(project.grouping.n_groups)],
+        }
+        cached = {name: _once(name, give, at_hand) for name, give in offered.items()}
+        with progress("checking", len(wanted), len(wanted), "checks") as advance:
+            for check, function in loaded.items():
+                given, lacking = needs(function, cached)
+                if lacking:
+                    skipped[check] = _MISSING.get(lacking[0], f"there is no {lacking[0]}")
+                else:
+                    found += [
+                        Finding(check, tuple(images.ids[list(rows)].tolist()), round(float(severity), 4), why)
+                        for rows, severity, why in function(**given)
+                    ]
+                advance(1)
+    found.sort(key=lambda f: -f.severity)
+    told = {"findings": [asdict(f) for f in found], "skipped": skipped}
+    name = f"audit/{sha256(repr(told).encode()).hexdigest()[:12]}.json"
+    with project.store.writing():
+        project.store.write_json(name, told)
+        project.store.update_meta(audit=name)
+        if report:
+            draw(project, progress)
+    uri = dict(zip(images.ids.tolist(), images.uris.tolist(), strict=True))
+    return {
+        "findings": [
+            {"check": f.check, "uri": uri[f.ids[0]] if f.ids else "", "severity": f.severity, "why": f.why,
+             "uris": [uri[i] for i in f.ids]}
+            for f in found
+        ],
+        "skipped": skipped,
+    }  # fmt: skip
+
+
+def _once(name: str, give: Callable[[], Any], at_hand: dict[str, Any]) -> Callable[[], Any]:
+    def given() -> Any:
+        if name not in at_hand:
+            at_hand[name] = give()
+        return at_hand[name]
+
+    return given
+
+
+def _labels(project: Opened, source: str | Path | None) -> tuple[NDArray[np.int32], tuple[str, ...]]:
+    """The class of each image, by a list or by what the project knows."""
+    if source is None:
+        labels = project.labels
+        return labels.codes, labels.classes
+    given = getattr(sources.open_source(source), "labels", lambda: None)()
+    if not given:
+        raise PhylaError(f"{source} has no labels.", "Give a CSV with the columns uri and label, or a Parquet file.")
+    uris = project.images.uris
+    known = sources.match(uris.tolist(), given)
+    classes = tuple(sorted({name for name in known if name is not None}))
+    if not classes:
+        raise PhylaError(
+            f"No image of the project is in {source}.",
+            f"Its uris look like {next(iter(given))}, the project's like {uris[0]}.",
+        )
+    code = {name: i for i, name in enumerate(classes)} | {None: UNSORTED}
+    return np.array([code[name] for name in known], np.int32), classes

@@ -1,0 +1,243 @@
+"""A project as it lies there: everything that can be asked of it without changing it."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from phyla import sources
+from phyla._steps import open_picture
+from phyla.cluster import leading
+from phyla.label import Said, replay
+from phyla.store import Store, read_array
+from phyla.types import UNSORTED, Edit, Finding, Grouping, Images, Labels, PhylaError, Recipe
+
+LOG = "edits.jsonl"
+
+
+class Opened:
+    """The project in `folder`.
+
+    Raises `PhylaError` where there is none, unless `create` is true.
+    """
+
+    def __init__(self, folder: str | Path, *, create: bool = False) -> None:
+        path = Path(folder)
+        self.store = Store.create(path) if create else Store.open(path)
+        self.folder = path
+
+    def _array(self, stage: str, name: str) -> NDArray[Any]:
+        return read_array(self.store.folder / stage / f"{name}.npy")
+
+    @cached_property
+    def _table(self) -> dict[str, NDArray[Any]]:
+        return self.store.read_table(self._current("images"))
+
+    def _current(self, what: str) -> Any:
+        if what not in (meta := self.store.meta()):
+            raise PhylaError(f"{self.folder} is not sorted yet.", f"phyla sort PHOTOS --project {self.folder}")
+        return meta[what]
+
+    @cached_property
+    def images(self) -> Images:
+        """The readable images, a row each; `grouping` and `X` have the same rows."""
+        table = self._table
+        rows, first = np.unique(table["row"], return_index=True)
+        first = first[rows >= 0]
+        uris = table["uri"][first]
+
+        def open_row(row: int, at_least: int) -> NDArray[np.uint8]:
+            return open_picture(self._source, uris[row], at_least)
+
+        return Images(table["id"][first].astype(str), uris, table["width"][first], table["height"][first], open_row)
+
+    @cached_property
+    def _source(self) -> sources.Source:
+        return sources.open_source(self._current("source"))
+
+    @property
+    def X(self) -> NDArray[np.float32]:
+        """(n, d) the networks' whitened principal components, side by side."""
+        return np.hstack([self._array(stage, "X") for stage in self._current("reduced")])
+
+    @property
+    def blocks(self) -> list[int]:
+        """How many axes of X belong to each network."""
+        return [self._array(stage, "components_").shape[0] for stage in self._current("reduced")]
+
+    @property
+    def residual(self) -> NDArray[np.float32] | None:
+        """(n, networks) what the components leave of each image; None in a project from before it was kept."""
+        stages = [self.store.arrays(stage) or {} for stage in self._current("reduced")]
+        return np.column_stack([s["residual"] for s in stages]) if all("residual" in s for s in stages) else None
+
+    @property
+    def near(self) -> NDArray[np.float32]:
+        """(n, d) the leading axes of each network, in which near images are alike."""
+        return leading(self.X, self.blocks)
+
+    @property
+    def grouping(self) -> Grouping:
+        """The current groups; an image with less strength than the asked agreement has the label −1."""
+        stage = self._current("groups")
+        recipe = self._recipe(stage)
+        arrays = self.store.arrays(stage) or {}
+        n = len(self.images)
+        best, strength = arrays["labels_"][:n].astype(np.int32), arrays["strength_"][:n]
+        labels = np.where(strength < self._current("agreement"), UNSORTED, best).astype(np.int32)
+        evidence = {"evidence": arrays["evidence_"].tolist()} if "evidence_" in arrays else {}
+        return Grouping(labels, best, strength, {"strength": float(strength.mean())} | evidence, recipe)
+
+    def _recipe(self, stage: str) -> Recipe:
+        told = self.store.read_json(f"{stage}/recipe.json")
+        return Recipe(**told | {"inputs": tuple(told["inputs"])})
+
+    @property
+    def edits(self) -> list[Edit]:
+        """Everything that people said, in order."""
+        listed = [
+            line | {"ids": tuple(line.get("ids", ())), "classes": tuple(line.get("classes", ()))}
+            for line in self.store.log(LOG)
+        ]
+        return [Edit(**line) for line in listed]
+
+    @property
+    def said(self) -> Said:
+        """What is in force of it, brought to bear on the current groups."""
+        return replay(self.edits, self.images.ids, self.grouping.best)
+
+    @property
+    def names(self) -> dict[int, str]:
+        """Group → the name a person gave it."""
+        return self.said.names
+
+    @property
+    def _spread(self) -> str | None:
+        """Stage of the last spread of the labels, if it was of these groups."""
+        stage: str | None = self.store.meta().get("spread")
+        return stage if stage and self._current("groups") in self._recipe(stage).inputs else None
+
+    @property
+    def labels(self) -> Labels:
+        """What each image is: a person's word, else that of an imported list, of the spread, of its group's name."""
+        grouping, said = self.grouping, self.said
+        n, classes = len(grouping.best), list(said.classes)
+        codes, origin = np.full(n, UNSORTED, np.int32), np.full(n, "", "<U6")
+        proba, accepted = grouping.strength.copy(), grouping.labels != UNSORTED
+
+        def put(new: NDArray[np.int32], by: str) -> None:
+            known = new >= 0
+            codes[known], origin[known] = new[known], by
+            if by in ("person", "import"):
+                proba[known], accepted[known] = 1, True
+
+        of_group = np.full(grouping.n_groups, UNSORTED, np.int32)
+        for group, name in said.names.items():
+            of_group[group] = classes.index(name)
+        put(of_group[grouping.best], "group")
+        put(said.parts, "group")
+        if stage := self._spread:
+            taught = self.store.read_json(f"{stage}/classes.json")
+            classes += [name for name in taught if name not in classes]
+            column = np.array([classes.index(name) for name in taught], np.int32)
+            share, best = self._array(stage, "proba")[:n].astype(np.float32), self._array(stage, "codes")[:n]
+            for row, code in said.rejected:
+                share[row, column == code] = 0
+                best[row] = share[row].argmax()
+            proba[:], accepted[:] = share[np.arange(n), best], self._array(stage, "accepted")[:n]
+            put(column[best], "spread")
+        put(said.imported, "import")
+        put(said.person, "person")
+        for row, code in said.rejected:
+            if codes[row] == code:  # of all that was said of the image, only what it is not remains
+                codes[row], origin[row], accepted[row] = UNSORTED, "", False
+        return Labels(codes, tuple(classes), origin, proba, accepted)
+
+    @property
+    def report(self) -> Path:
+        """The page that shows everything."""
+        return self.folder / "report.html"
+
+    def show(self) -> dict[str, Any]:
+        """The figures: `images` (files seen), `unique`, `copies`, `unreadable`, `groups`, `unsorted`, and more."""
+        table, grouping, said, labels = self._table, self.grouping, self.said, self.labels
+        unreadable = int((table["row"] < 0).sum())
+        sorted_ = grouping.labels >= 0
+        sizes = np.bincount(grouping.labels[sorted_], minlength=grouping.n_groups)
+        total = np.bincount(grouping.labels[sorted_], grouping.strength[sorted_], grouping.n_groups)
+        mean = total / np.maximum(sizes, 1)
+        known = labels.codes >= 0
+        of_class, confirmed = (
+            np.bincount(codes[codes >= 0], minlength=len(labels.classes)) for codes in (labels.codes, said.person)
+        )
+        return {
+            "images": len(table["uri"]),
+            "unique": len(grouping.best),
+            "copies": len(table["uri"]) - unreadable - len(grouping.best),
+            "unreadable": unreadable,
+            "groups": int((sizes > 0).sum()),
+            "unsorted": int((grouping.labels == UNSORTED).sum()),
+            "strength": round(grouping.scores["strength"], 4),
+            "sizes": [
+                {"group": g, "name": said.names.get(g), "images": int(size), "strength": round(float(m), 4)}
+                for g, (size, m) in enumerate(zip(sizes, mean, strict=True))
+                if size  # a group of which no image is sure is none yet
+            ],
+            "classes": [
+                {"name": name, "images": int(images), "confirmed": int(sure)}
+                for name, images, sure in zip(labels.classes, of_class, confirmed, strict=True)
+                if images
+            ],
+            "labelled": int(known.sum()),
+            "answers": int((said.person >= 0).sum()),
+            "spread": self._spread_told(),
+            "findings": len(self.findings),
+            "unreadable_files": [
+                {"uri": str(uri), "reason": str(why)}
+                for uri, why in zip(table["uri"], table["fault"], strict=True)
+                if why is not None
+            ],
+            "backbones": self._current("backbones"),
+            "method": grouping.recipe.method,
+            "source": self._current("source"),
+            "project": str(self.folder),
+            "report": str(self.report) if self.report.exists() else None,
+        }
+
+    def _spread_told(self) -> dict[str, Any] | None:
+        """Of the last spread of labels: its method, what it went by, and what it accepted at what expected error."""
+        if not (stage := self._spread):
+            return None
+        told = self.store.read_json(f"{stage}/told.json")
+        since = len(self.edits) - told.pop("edits")
+        return {"method": self._recipe(stage).method} | told | {"edits_since": since}
+
+    @property
+    def findings(self) -> list[Finding]:
+        """What the last audit found, most severe first."""
+        if not (name := self.store.meta().get("audit")):
+            return []
+        return [Finding(**found | {"ids": tuple(found["ids"])}) for found in self.store.read_json(name)["findings"]]
+
+    def rows(self) -> dict[str, NDArray[Any]]:
+        """A row for each file, copies and unreadable ones too.
+
+        uri, group, name (of its class, "" if it has none), strength, left_out, fault, and origin: whose word the name
+        is ("person", "import", "spread", "group").
+        """
+        table, grouping, labels = self._table, self.grouping, self.labels
+        row, fine = table["row"], table["row"] >= 0
+        names = np.array([*labels.classes, ""], object)  # the last is that of UNSORTED
+        return {
+            "uri": table["uri"],
+            "group": np.where(fine, grouping.best[row], UNSORTED),
+            "name": np.where(fine, names[labels.codes[row]], ""),
+            "strength": np.where(fine, labels.proba[row], 0).astype(np.float32),
+            "left_out": np.where(fine, ~labels.accepted[row], True),
+            "fault": np.array([f or "" for f in table["fault"]], object),
+            "origin": np.where(fine, labels.origin[row], "").astype(object),
+        }

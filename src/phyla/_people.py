@@ -1,0 +1,328 @@
+"""What people say of a project, what they are asked, and how far their answers reach."""
+
+from __future__ import annotations
+
+import getpass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from phyla import plugins, sources
+from phyla._needs import needs
+from phyla._opened import LOG, Opened
+from phyla._progress import Progress
+from phyla._spreading import spread
+from phyla._steps import limited, usable_threads
+from phyla._telling import draw
+from phyla.cluster import typicality
+from phyla.neighbors import nearest_neighbors
+from phyla.types import UNSORTED, PhylaError, Recipe
+
+_STAND_FOR = 100  # typical images that a group's name is remembered by
+_NEIGHBORS = 20  # of each image, as TypiClust (Hacohen et al., 2022) takes
+
+
+class People(Opened):
+    """A project that people name, answer and correct. Everything they say is a line of a log; nothing is forgotten."""
+
+    # ---- saying
+
+    def name(self, group: int, name: str) -> None:
+        """Call a group `name`. The name is remembered of its most typical images, so it survives sorting again."""
+        self._say("name", self._standing_for([group]), name)
+
+    def merge(self, groups: Sequence[int], name: str) -> None:
+        """Make one class called `name` of several groups."""
+        self._say("merge", self._standing_for(groups), name)
+
+    def split(self, group: int, names: Sequence[str]) -> list[int]:
+        """Divide a group into as many parts as there are names, the largest first; return how many images each has."""
+        self._must_exist([group])
+        if len(names) < 2:
+            raise PhylaError("A group is split into two parts or more.", "Give a name for each.")
+        members = np.flatnonzero(self.grouping.best == group)
+        if len(members) < len(names):
+            raise PhylaError(f"{len(members)} images can't be split into {len(names)}.", "Give fewer names.")
+        parts = plugins.load("cluster", "kmeans")(len(names)).fit(self.near[members]).labels_
+        order = np.argsort(-np.bincount(parts, minlength=len(names)), kind="stable")
+        with self._saying():
+            for part, name in zip(order.tolist(), names, strict=True):
+                self._append("split", self.images.ids[members[parts == part]], name)
+        return np.bincount(parts, minlength=len(names))[order].tolist()
+
+    def confirm(self, images: Sequence[str], name: str) -> None:
+        """Say that each of `images` (their uris) is of the class `name`."""
+        self._say("confirm", self._ids(images), name)
+
+    def move(self, images: Sequence[str], name: str) -> None:
+        """Say that each of `images` (their uris) is of the class `name`, whatever it was thought to be."""
+        self._say("move", self._ids(images), name)
+
+    def reject(self, images: Sequence[str], name: str) -> None:
+        """Say that none of `images` (their uris) is of the class `name`."""
+        self._say("reject", self._ids(images), name)
+
+    def undo(self, seq: int | None = None) -> int:
+        """Take back the edit `seq`, by default the last that is in force; return its number. An undo can be undone."""
+        from phyla.label import in_force
+
+        edits = self.edits
+        if seq is None:
+            if not (standing := in_force(edits)):
+                raise PhylaError("There is nothing to undo.", f"phyla label {self.folder} ANSWERS.csv")
+            seq = standing[-1].seq
+        if seq not in {edit.seq for edit in edits}:
+            raise PhylaError(f"There is no edit {seq}.", f"There are {len(edits)}, from 0.")
+        with self._saying():
+            self._append("undo", (), None, of=seq)
+        return seq
+
+    def label(
+        self, answers: str | Path | Mapping[str, str], *, unchecked: bool = False, reject: bool = False, by: str = ""
+    ) -> dict[str, Any]:
+        """Take in what a person says of images.
+
+        Parameters
+        ----------
+        answers : uri → class, or a CSV, JSONL or Parquet file of them (the columns uri and label). A uri matches by its
+            whole, else by the longest end that only one image has.
+        unchecked : this is a list that nobody checked, and may be wrong in places: it yields to every answer.
+        reject : the images are not of the classes.
+        by : who says so; the user of this machine by default.
+
+        Returns
+        -------
+        dict : `answers` (images that were found), `classes` (with how many of each), `unknown` (answers for images that
+            are not in the project), `total` (images that people have answered for so far).
+        """
+        if isinstance(answers, Mapping):
+            given = dict(answers)
+        else:
+            given = getattr(sources.open_source(answers), "labels", lambda: None)() or {}
+        given = {uri: name.strip() for uri, name in given.items() if name.strip()}
+        if not given:
+            raise PhylaError(f"{answers} answers nothing.", "Give a CSV with the columns uri and label.")
+        source = "the answers" if isinstance(answers, Mapping) else str(answers)
+        said: dict[str, str] = {}  # image → class
+        found = sources.match(list(given), self._id_of)
+        for uri, name, of in zip(given, given.values(), found, strict=True):
+            if of is not None and said.setdefault(of, name) != name:
+                raise PhylaError(f"{source} calls {uri} {name}, and the same image {said[of]}.", "Keep one.")
+        if not said:
+            raise PhylaError(
+                f"No image of the project is in {source}.",
+                f"Its uris look like {next(iter(given))}, the project's like {next(iter(self._id_of))}.",
+            )
+        classes: dict[str, list[str]] = {}
+        for of, name in said.items():
+            classes.setdefault(name, []).append(of)
+        with self._saying():
+            for name, ids in classes.items():
+                self._append("reject" if reject else "import" if unchecked else "confirm", ids, name, by=by)
+        return {
+            "answers": len(said),
+            "classes": {name: len(ids) for name, ids in classes.items()},
+            "unknown": sum(of is None for of in found),
+            "total": int((self.said.person >= 0).sum()),
+        }
+
+    def _say(self, op: str, ids: Sequence[str], name: str) -> None:
+        with self._saying():
+            self._append(op, ids, name)
+
+    @contextmanager
+    def _saying(self) -> Iterator[None]:
+        """Hold the project while edits are appended, then draw the report anew."""
+        with self.store.writing():
+            yield
+            draw(self, Progress(quiet=True))
+
+    def _append(self, op: str, ids: Iterable[str], name: str | None, *, by: str = "", of: int | None = None) -> None:
+        if name is not None and not name.strip():
+            raise PhylaError("A name can't be empty.", "Give it at least one letter.")
+        edit: dict[str, Any] = {"seq": len(self.store.log(LOG)), "op": op, "by": by or getpass.getuser()}
+        edit |= {"ids": list(ids), "classes": [name.strip()]} if name is not None else {"of": of}
+        self.store.append(LOG, edit | {"at": datetime.now(UTC).isoformat(timespec="seconds")})
+
+    def _standing_for(self, groups: Sequence[int]) -> list[str]:
+        """Ids of the images that stand for the groups: of each in turn the most typical."""
+        self._must_exist(groups)
+        grouping, near = self.grouping, self.near
+        ranked = []
+        for group in groups:
+            members = np.flatnonzero(grouping.best == group)
+            typical = typicality(near[members], np.zeros(len(members), np.int32))
+            ranked.append(self.images.ids[members[np.lexsort((-typical, -grouping.strength[members]))[:_STAND_FOR]]])
+        return [ids[rank] for rank in range(_STAND_FOR) for ids in ranked if rank < len(ids)]
+
+    @property
+    def _id_of(self) -> dict[str, str]:
+        """uri of each readable file, copies too → id of its image."""
+        table = self._table
+        fine = table["row"] >= 0
+        return dict(zip(table["uri"][fine].tolist(), table["id"][fine].tolist(), strict=True))
+
+    def _must_exist(self, groups: Sequence[int]) -> None:
+        there = self.grouping.n_groups
+        for group in groups:
+            if not 0 <= group < there:
+                raise PhylaError(f"There is no group {group}.", f"The groups are 0 to {there - 1}.")
+
+    def _ids(self, images: Sequence[str]) -> list[str]:
+        found = sources.match(list(images), self._id_of)
+        for uri, of in zip(images, found, strict=True):
+            if of is None:
+                raise PhylaError(f"{uri} is no image of the project.", f"Its uris look like {next(iter(self._id_of))}.")
+        return [of for of in found if of is not None]
+
+    # ---- asking
+
+    def suggest(
+        self, n: int = 20, *, method: str = "auto", seed: int = 0, threads: int | None = None
+    ) -> list[dict[str, Any]]:
+        """The n images whose classes would help most, most useful first.
+
+        Returns
+        -------
+        list of dict : `uri`, `id`, `why` (the reason, for a person), `group`, and `guess`, the class it is taken for.
+        """
+        if n < 1:
+            raise PhylaError(f"{n} images can't be suggested.", "Give a whole number from 1.")
+        ask = plugins.load("label.ask", method)
+        threads = usable_threads(threads)
+        with limited(threads):
+            offered = self._offered(threads)
+            given, lacking = needs(ask, offered)
+            if lacking:
+                raise PhylaError(
+                    f"{method} goes by the {lacking[0]} of a spread, and there is none yet.",
+                    f"Answer what phyla suggest {self.folder} asks, then phyla spread {self.folder}.",
+                )
+            asked = ask(min(n, len(self.images)), np.random.default_rng(seed), **given)
+        labels, grouping = self.labels, self.grouping
+        names = [*labels.classes, ""]
+        return [
+            {"uri": str(self.images.uris[row]), "id": str(self.images.ids[row]), "why": why,
+             "group": int(grouping.best[row]), "guess": names[labels.codes[row]]}
+            for row, why in asked
+        ]  # fmt: skip
+
+    def _answers(self) -> tuple[NDArray[np.int32], tuple[str, ...]]:
+        """The class of each image that anybody knows, −1 for the others, and the classes that have one."""
+        said = self.said
+        codes = said.person.copy()
+        for other in (said.imported, said.seen):  # the surest word counts
+            codes = np.where(codes < 0, other, codes)
+        for row, code in said.rejected:
+            codes[row] = UNSORTED if codes[row] == code else codes[row]
+        used, packed = np.unique(codes[codes >= 0], return_inverse=True)
+        codes[codes >= 0] = packed
+        return codes.astype(np.int32), tuple(said.classes[c] for c in used)
+
+    def _offered(self, threads: int) -> dict[str, Callable[[], Any]]:
+        """Name → what gives it: all that a way of asking, or a check, can need."""
+        grouping = self.grouping
+        answers, classes = self._answers()
+
+        def proba() -> NDArray[np.float32] | None:
+            stage = self._spread
+            if not stage or self.store.read_json(f"{stage}/classes.json") != list(classes):
+                return None
+            return self._array(stage, "proba").astype(np.float32)
+
+        return {
+            "X": lambda: self.near,
+            "groups": lambda: grouping.best,
+            "strength": lambda: grouping.strength,
+            "labels": lambda: answers,
+            "classes": lambda: classes,
+            "neighbors": lambda: self.neighbors(threads),
+            "proba": proba,
+            "n_jobs": lambda: threads,
+        }
+
+    def neighbors(self, threads: int | None = None) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """Indices and distances of each image's 20 nearest, found once. 50,000 images take 20 s on two cores."""
+        recipe = Recipe("neighbors", "euclidean", {"k": _NEIGHBORS}, tuple(self._current("reduced")))
+        if (arrays := self.store.arrays(f"{recipe.room}/{recipe.key}")) is None:
+            X = self.near
+            k = min(_NEIGHBORS, len(X) - 1)
+            if k < 1:
+                return np.zeros((len(X), 0), np.int32), np.zeros((len(X), 0), np.float32)
+            indices, distances = nearest_neighbors(X, k, n_jobs=usable_threads(threads))
+            arrays = {"indices": indices, "distances": distances}
+            with self.store.writing():
+                self.store.finish(self.store.stage(recipe), arrays)
+        return arrays["indices"], arrays["distances"]
+
+    # ---- auditing
+
+    def audit(
+        self,
+        labels: str | Path | None = None,
+        *,
+        checks: Sequence[str] | None = None,
+        threads: int | None = None,
+        report: bool = True,
+        quiet: bool = True,
+    ) -> dict[str, Any]:
+        """Look for what is wrong with the collection: copies, outliers, wrong labels, broken pictures, hidden causes.
+
+        Parameters
+        ----------
+        labels : a CSV or JSONL of uri and label, or a Parquet file with a `label` column, to be checked; by default
+            what the project knows of its images.
+        checks : which; all by default. See `phyla methods`.
+        threads : at most this many; all of the machine's by default.
+
+        Returns
+        -------
+        dict : `findings`, most severe first, of `check`, `uri` (of the first image), `severity` (0.5 = worth a look,
+            1 = sure), `why`, `uris` (of all images concerned); `skipped`: check → what it lacked.
+        """
+        from phyla._auditing import audit
+
+        return audit(self, self._offered(usable_threads(threads)), labels, checks, threads, report, quiet)
+
+    # ---- spreading
+
+    def spread(
+        self, *, method: str = "anchored", error: float = 0.02, seed: int = 0, threads: int | None = None,
+        report: bool = True, quiet: bool = True,
+    ) -> dict[str, Any]:  # fmt: skip
+        """Give every image the class that the answers make likely, and accept what is sure enough.
+
+        Parameters
+        ----------
+        method : see `phyla methods`. error : the share of wrong ones to accept. The others wait for a person.
+
+        Returns
+        -------
+        dict : `answers`, `classes` (with how many images each), `accepted`, `stated_error` (expected among them).
+        """
+        if not 0 < error < 1:
+            raise PhylaError(f"An error of {error} can't be aimed at.", "Give a share between 0 and 1, such as 0.02.")
+        answers, classes = self._answers()
+        if not len(classes):
+            raise PhylaError("Nothing is labelled yet, so nothing can be spread.", f"phyla suggest {self.folder}")
+        version = plugins.load("label.spread", method).VERSION
+        threads, progress = usable_threads(threads), Progress(quiet)
+        digest = sha256(answers.tobytes() + repr(classes).encode()).hexdigest()
+        inputs = (self._current("groups"), *self._current("reduced"), digest)
+        recipe = Recipe("spread", method, {"error": error}, inputs, version, seed)
+        X, groups, edits = self.X, self.grouping.best, len(self.edits)
+        with self.store.writing(), limited(threads):
+            with progress("spreading", len(X), len(X)) as advance:
+                stage = spread(self.store, recipe, X, self.blocks, answers, groups, classes, edits, threads)
+                advance(len(X))
+            self.store.update_meta(spread=stage)
+            if report:
+                draw(self, progress)
+        told: dict[str, Any] = self.show()["spread"]
+        return told

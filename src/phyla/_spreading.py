@@ -1,0 +1,78 @@
+"""A spread of labels: made once, kept in the store, and used on images it has not seen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from phyla import plugins
+from phyla._steps import fitted_arrays, restore
+from phyla.label.defer import Defer, held_out
+from phyla.store import Store
+from phyla.types import Recipe
+
+_DEFER = "defer_"  # how the names of what the deferral keeps begin
+
+
+def spread(
+    store: Store, recipe: Recipe, X: NDArray[np.float32], blocks: Sequence[int], answers: NDArray[np.int32],
+    groups: NDArray[np.int32], classes: Sequence[str], edits: int, threads: int,
+) -> str:  # fmt: skip
+    """Stage of the labels of all rows of X (n, d), spread from `answers` (n,), −1 where there is none."""
+    stage = store.stage(recipe)
+    if store.arrays(stage) is None:
+        model = _spreader(recipe, blocks, threads).fit(X, answers, groups)
+        proba = model.predict_proba(X)
+
+        def fresh(labels: NDArray[np.int32]) -> NDArray[np.float32]:
+            if labels is answers:
+                return proba
+            without: NDArray[np.float32] = _spreader(recipe, blocks, threads).fit(X, labels, groups).predict_proba(X)
+            return without
+
+        defer = Defer(recipe.params["error"]).fit(*held_out(fresh, answers, np.random.default_rng(recipe.seed)))
+        accepted = defer.accept(proba) | (answers >= 0)
+        best = proba.argmax(1).astype(np.int32)  # of the exact numbers, as for images that come later
+        told = {
+            "answers": int((answers >= 0).sum()),
+            "images": len(X),
+            "classes": dict(zip(classes, np.bincount(best, minlength=len(classes)).tolist(), strict=True)),
+            "accepted": int(accepted.sum()),
+            "stated_error": round(float(defer.error_), 4),
+            "edits": edits,
+        }
+        store.write_json(f"{stage}/classes.json", list(classes))
+        store.write_json(f"{stage}/told.json", told)
+        kept = fitted_arrays(model) | {_DEFER + name: array for name, array in fitted_arrays(defer).items()}
+        store.finish(stage, {"proba": proba.astype(np.float16), "codes": best, "accepted": accepted} | kept)
+    return stage
+
+
+def spread_of(store: Store, stage: str, blocks: Sequence[int]) -> Callable[[NDArray[np.float32]], dict[str, Any]]:
+    """What gives the columns name, strength and left_out for rows X (n, d) of images that were not there then."""
+    told = store.read_json(f"{stage}/recipe.json")
+    recipe = Recipe(**told | {"inputs": tuple(told["inputs"])})
+    arrays = store.arrays(stage) or {}
+    model = restore(_spreader(recipe, blocks, 1), {k: v for k, v in arrays.items() if not k.startswith(_DEFER)})
+    of_defer = {k.removeprefix(_DEFER): v for k, v in arrays.items() if k.startswith(_DEFER)}
+    defer = restore(Defer(recipe.params["error"]), of_defer)
+    classes = np.array(store.read_json(f"{stage}/classes.json"), object)
+
+    def judge(X: NDArray[np.float32]) -> dict[str, Any]:
+        proba = model.predict_proba(X)
+        return {
+            "name": classes[proba.argmax(1)],
+            "strength": proba.max(1).astype(np.float32),
+            "left_out": ~defer.accept(proba),
+        }
+
+    return judge
+
+
+def _spreader(recipe: Recipe, blocks: Sequence[int], threads: int) -> Any:
+    model = plugins.load("label.spread", recipe.method)(random_state=recipe.seed)
+    offered = {"blocks": tuple(blocks), "n_jobs": threads}
+    return model.set_params(**{k: v for k, v in offered.items() if k in model.get_params()})

@@ -1,0 +1,109 @@
+"""What is told of a project: its report, and how its classes compare with known ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from phyla import sources
+from phyla._opened import Opened
+from phyla._progress import Progress
+from phyla._steps import COMPONENTS
+from phyla.cluster import EVIDENCE, score, typicality
+from phyla.types import UNSORTED, PhylaError
+
+
+def draw(project: Opened, progress: Progress) -> None:
+    """Write the report: of the groups or, once labels are spread, of the classes."""
+    from phyla.report import render
+
+    # Sorted without a report: an older one would tell of other groups.
+    if (points := project._current("map")) is None:
+        project.report.unlink(missing_ok=True)
+        return
+    images, grouping, names = project.images, project.grouping, project.names
+    told, tried = project.show(), _curve(project)
+    if project._spread:
+        labels = project.labels
+        sure = np.where(labels.accepted, labels.codes, UNSORTED).astype(np.int32)
+        grouping = replace(grouping, labels=sure, best=labels.codes, strength=labels.proba)
+        names = dict(enumerate(labels.classes))
+    with progress("drawing", 1, 1) as advance:
+        page = render(
+            title=Path(told["source"]).name or "Images", summary=told, images=images, grouping=grouping, names=names,
+            typicality=typicality(project.near, grouping.best), points=project._array(points, "points"),
+            explanation=_explanation(project, told, len(tried)), evidence=tried, findings=project.findings,
+            unreadable=[(u["uri"], u["reason"]) for u in told["unreadable_files"]],
+        )  # fmt: skip
+        project.store.write(project.report.name, page.encode("utf-8", "replace"))
+        advance(1)
+
+
+def _curve(project: Opened) -> list[list[float]]:
+    """The numbers of groups that were tried. A method that finds it by itself has evidence of another kind."""
+    columns = (len(EVIDENCE) - 1, len(EVIDENCE))  # without the last in groupings from before there was one
+    return [row for row in project.grouping.scores.get("evidence", []) if len(row) in columns]
+
+
+def _explanation(project: Opened, told: Mapping[str, Any], tried: int) -> str:
+    meta = project.store.meta()
+    seen = _listed(told["backbones"]) + (", which err differently" if len(told["backbones"]) > 1 else "")
+    effort, agreement = meta.get("effort", "default"), meta["agreement"]
+    why = "a number that the method found itself" if project.grouping.scores.get("evidence") else "as asked"
+    if tried > 1:
+        why = f"the number of {tried} tried at which independent runs agreed best"
+    text = (
+        f"Each image was described by {seen}, compressed to {COMPONENTS} whitened axes a network, and grouped by "
+        f"the method “{told['method']}”{', with effort ' + effort if effort != 'default' else ''} into "
+        f"{told['groups']} groups, {why}. "
+    )
+    if spread := told["spread"]:
+        return text + (
+            f"{spread['answers']:,} answers were spread to all by the method “{spread['method']}”: "
+            f"{spread['accepted']:,} images are accepted, of which {spread['stated_error']:.1%} are expected to be "
+            f"wrong; the others wait for a person."
+        )
+    if not agreement:
+        return text + "No image is left unsorted, however unsure its group."
+    return text + f"Images with a strength under {agreement:.0%}, whose group is in doubt, are left unsorted."
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+
+
+def score_rows(rows: Mapping[str, NDArray[Any]], truth: str | Path) -> dict[str, Any]:
+    """Compare `rows` (of a project, or of what `predict` wrote) with the labels at `truth`.
+
+    truth : a CSV or JSONL of uri and label, or a Parquet file with a `label` column. A uri matches by its whole, else
+    by the longest end that only one uri has, so paths may be relative. Unreadable images are not scored.
+    Returns `accuracy`, `accuracy_many_to_one`, `nmi`, `ari`, `coverage` (see `phyla.cluster.score`), `scored` and
+    `groups`; images of one name are one group. Where there are names, also `accuracy_named`, the share whose name is
+    the label, letter for letter, and `accuracy_named_sorted`, of those that are not left out.
+    """
+    opened = sources.open_source(truth)
+    labels = getattr(opened, "labels", lambda: None)()
+    if not labels:
+        raise PhylaError(f"{truth} has no labels.", "Give a CSV with the columns uri and label, or a Parquet file.")
+    readable = np.flatnonzero(rows["group"] >= 0)
+    known = sources.match(rows["uri"][readable].tolist(), labels)
+    at = np.array([i for i, label in zip(readable, known, strict=True) if label is not None], int)
+    if not len(at):
+        raise PhylaError(
+            f"No image of the project is in {truth}.",
+            f"Its uris look like {next(iter(labels))}, the project's like {rows['uri'][0]}.",
+        )
+    true = [label for label in known if label is not None]
+    names, kept = rows["name"][at], ~rows["left_out"][at]
+    of = [name or f"\0{group}" for name, group in zip(names, rows["group"][at], strict=True)]  # no name begins so
+    found: dict[str, Any] = score(of, ~kept, true)
+    if any(names):
+        right = names == np.array(true, object)
+        found["accuracy_named"] = float(right.mean())
+        found["accuracy_named_sorted"] = float(right[kept].mean()) if kept.any() else 0.0
+    return found | {"scored": len(at), "groups": len(set(of))}

@@ -1,0 +1,89 @@
+"""The log of edits, replayed over groups."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from phyla.label import in_force, replay
+from phyla.types import Edit
+
+IDS = np.array([f"{i:02}" for i in range(12)])
+GROUPS = np.repeat(np.arange(3, dtype=np.int32), 4)  # 00-03, 04-07, 08-11
+
+
+def said(*edits: tuple[str, str | list[str], str], groups: Any = GROUPS, undone: tuple[int, ...] = ()) -> Any:
+    log = [
+        Edit(i, op, tuple(ids.split() if isinstance(ids, str) else ids), (c,)) for i, (op, ids, c) in enumerate(edits)
+    ]
+    log += [Edit(len(log) + i, "undo", of=seq) for i, seq in enumerate(undone)]
+    return replay(log, IDS, groups)
+
+
+def test_a_name_goes_to_the_group_that_holds_most_of_its_images() -> None:
+    found = said(("name", "00 01 02 04", "cat"), ("name", "08 09", "dog"))
+    assert found.names == {0: "cat", 2: "dog"} and found.classes == ("cat", "dog")
+    other = np.array([2] * 3 + [0] * 5 + [1] * 4, np.int32)
+    assert said(("name", "00 01 02 04", "cat"), ("name", "08 09", "dog"), groups=other).names == {2: "cat", 1: "dog"}
+
+
+def test_a_merged_name_goes_to_each_group_that_holds_a_fair_part() -> None:
+    found = said(("merge", "00 04 01 05 02 06 08", "pet"))
+    assert found.names == {0: "pet", 1: "pet", 2: "pet"}  # one of three is more than a quarter
+    many = np.repeat(np.arange(2, dtype=np.int32), [11, 1])
+    assert said(("merge", [*IDS], "pet"), groups=many).names == {0: "pet"}
+
+
+def test_the_later_word_counts() -> None:
+    found = said(("confirm", "00 01", "cat"), ("move", "01", "dog"), ("name", "04", "a"), ("name", "05", "b"))
+    assert found.person.tolist()[:3] == [0, 1, -1]
+    assert found.names == {1: "b"}
+
+
+def test_a_list_and_a_person_are_kept_apart() -> None:
+    found = said(("confirm", "00", "cat"), ("import", "00 01", "dog"))
+    assert found.person[0] == 0 and found.person[1] == -1
+    assert found.imported[[0, 1]].tolist() == [1, 1]
+
+
+def test_a_part_that_was_split_off() -> None:
+    found = said(("split", "00 01", "left"), ("split", "02 03", "right"))
+    assert found.parts.tolist() == [0, 0, 1, 1] + [-1] * 8
+    assert (found.person == -1).all()
+
+
+def test_what_is_rejected() -> None:
+    found = said(("confirm", "00 01", "cat"), ("reject", "01 02", "cat"))
+    assert found.person.tolist()[:3] == [0, -1, -1]
+    assert found.rejected.tolist() == [[1, 0], [2, 0]]
+    assert said(("reject", "01 02", "cat"), ("move", "01", "cat")).rejected.tolist() == [[2, 0]]
+
+
+def test_a_dozen_of_a_hundred_were_seen_when_a_group_was_named() -> None:
+    ids = np.array([f"{i:03}" for i in range(200)])
+    found = replay([Edit(0, "name", tuple(ids[:100]), ("cat",))], ids, np.zeros(200, np.int32))
+    assert np.flatnonzero(found.seen == 0).tolist() == list(range(12))
+
+
+@pytest.mark.parametrize("op", ["name", "merge", "split", "confirm", "move", "import", "reject"])
+def test_every_edit_can_be_undone_and_done_again(op: str) -> None:
+    def plain(found: Any) -> str:
+        return repr([v.tolist() if isinstance(v, np.ndarray) else v for v in vars(found).values()])
+
+    edit = (op, "00 01", "cat")
+    assert plain(said(edit)) != plain(said())
+    assert plain(said(edit, undone=(0,))) == plain(said())
+    assert plain(said(edit, undone=(0, 1))) == plain(said(edit))
+
+
+def test_two_undone_in_any_order() -> None:
+    log = [Edit(i, "confirm", (str(i),), ("a",)) for i in range(4)]
+    log += [Edit(4, "undo", of=1), Edit(5, "undo", of=3), Edit(6, "undo", of=4)]
+    assert [e.seq for e in in_force(reversed(log))] == [0, 1, 2]
+
+
+def test_images_that_are_gone_are_passed_over() -> None:
+    found = said(("confirm", "00 zz", "cat"), ("name", "zz", "dog"), ("confirm", ["x" * 10_000], "a"))
+    assert found.classes == ("cat",) and found.names == {} and (found.person >= 0).sum() == 1

@@ -1,0 +1,220 @@
+"""What people say of a project, what they are asked, and how far it reaches."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from phyla.project import Project
+from phyla.types import PhylaError
+
+COLOURS = ("red", "green", "blue")
+
+
+def colour(uri: str) -> str:
+    return Path(uri).name.partition("_")[0]
+
+
+def uris(project: Project, of: str, count: int = 40) -> list[str]:
+    return [uri for uri in project.images.uris.tolist() if colour(uri) == of][:count]
+
+
+def group_of(project: Project, of: str) -> int:
+    at = [i for i, uri in enumerate(project.images.uris) if colour(uri) == of]
+    return int(np.bincount(project.grouping.best[at]).argmax())
+
+
+@pytest.fixture
+def answered(project: Project, tmp_path: Path) -> Project:
+    """Two images of each colour, answered for."""
+    path = tmp_path / "answers.csv"
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["uri", "label"])
+        writer.writerows([Path(uri).name, of] for of in COLOURS for uri in uris(project, of, 2))
+    told = project.label(path)
+    assert told == {"answers": 6, "classes": dict.fromkeys(COLOURS, 2), "unknown": 0, "total": 6}
+    return project
+
+
+class TestSaying:
+    def test_a_merge_makes_one_class(self, project: Project) -> None:
+        both = [group_of(project, "red"), group_of(project, "green")]
+        project.merge(both, "warm")
+        rows = project.rows()
+        assert {colour(u) for u, n in zip(rows["uri"], rows["name"], strict=True) if n == "warm"} == {"red", "green"}
+        assert set(rows["origin"][rows["name"] == "warm"]) == {"group"}
+        assert {c["name"]: c["images"] for c in project.show()["classes"]} == {"warm": 80}
+
+    def test_it_survives_sorting_again(self, project: Project) -> None:
+        project.merge([group_of(project, "red"), group_of(project, "green")], "warm")
+        project.sort(backbone=["fake"], groups=3, seed=7, report=False, threads=1)
+        assert {project.names.get(group_of(project, of)) for of in ("red", "green")} == {"warm"}
+        assert group_of(project, "blue") not in project.names
+
+    def test_a_split_parts_what_is_apart(self, project: Project) -> None:
+        project.sort(backbone=["fake"], groups=1, report=False, threads=1)
+        assert sorted(project.split(0, ["a", "b", "c"])) == [40, 40, 40]
+        rows = project.rows()
+        pairs = Counter((colour(u), n) for u, n in zip(rows["uri"], rows["name"], strict=True))
+        assert len(pairs) == 3 and set(pairs.values()) == {40}
+        project.undo()
+        assert Counter(project.rows()["name"]).most_common()[-1][1] == 40  # only the last part is no part again
+
+    def test_a_persons_word_is_above_all(self, project: Project) -> None:
+        red = group_of(project, "red")
+        project.name(red, "apples")
+        one, two, *_ = uris(project, "red")
+        project.move([one], "pears")
+        project.reject([two], "apples")
+        rows = project.rows()
+        by_uri = {u: (n, o, bool(left)) for u, n, o, left in zip(
+            rows["uri"], rows["name"], rows["origin"], rows["left_out"], strict=True)}  # fmt: skip
+        assert by_uri[one] == ("pears", "person", False)
+        assert by_uri[two] == ("", "", True)
+        assert by_uri[uris(project, "red")[2]][:2] == ("apples", "group")
+
+    def test_an_undo_is_kept_and_undone(self, project: Project) -> None:
+        project.name(0, "first")
+        project.confirm(uris(project, "red", 1), "second")
+        assert project.undo() == 1 and project.undo() == 0
+        assert project.names == {} and project.show()["answers"] == 0
+        assert project.undo(2) == 2  # of the first undo
+        assert project.show()["answers"] == 1
+        assert [e.op for e in Project(project.folder).edits] == ["name", "confirm", "undo", "undo", "undo"]
+
+    @pytest.mark.parametrize(
+        "say, match",
+        [
+            (lambda p: p.undo(), "nothing to undo"),
+            (lambda p: p.undo(3), "no edit 3"),
+            (lambda p: p.merge([0, 9], "x"), "no group 9"),
+            (lambda p: p.split(0, ["x"]), "two parts"),
+            (lambda p: p.split(0, [str(i) for i in range(99)]), "can't be split into 99"),
+            (lambda p: p.confirm(["nowhere.png"], "x"), "no image of the project"),
+            (lambda p: p.confirm([str(p.images.uris[0])], " "), "empty"),
+            (lambda p: p.label({"nowhere.png": "x"}), "No image of the project is in"),
+            (lambda p: p.label({}), "answers nothing"),
+        ],
+    )
+    def test_refused_without_a_trace(self, project: Project, say: Any, match: str) -> None:
+        with pytest.raises(PhylaError, match=match):
+            say(project)
+        assert not project.edits
+
+    def test_answers_that_contradict(self, project: Project) -> None:
+        uri = str(project.images.uris[0])
+        with pytest.raises(PhylaError, match="Keep one"):
+            project.label({uri: "cat", Path(uri).name: "dog"})
+
+    def test_who_and_when(self, project: Project) -> None:
+        project.label({str(project.images.uris[0]): "cat"}, by="Ada")
+        (edit,) = project.edits
+        assert (edit.op, edit.classes, edit.by) == ("confirm", ("cat",), "Ada") and edit.at.startswith("20")
+
+    def test_a_list_yields_to_answers(self, answered: Project) -> None:
+        one, *others = uris(answered, "red", 4)
+        answered.label({uri: "mislabelled" for uri in [one, *others]}, unchecked=True)
+        labels = answered.labels
+        at = {u: i for i, u in enumerate(answered.images.uris.tolist())}
+        assert labels.origin[at[one]] == "person" and labels.classes[labels.codes[at[one]]] == "red"
+        assert labels.origin[at[others[-1]]] == "import"
+
+
+class TestAsking:
+    def test_every_group_is_asked_for_first(self, project: Project) -> None:
+        asked = project.suggest(3)
+        assert {colour(a["uri"]) for a in asked} == set(COLOURS)
+        assert all(a["why"] and a["guess"] == "" for a in asked)
+
+    def test_what_is_answered_is_not_asked(self, answered: Project) -> None:
+        known = {u for of in COLOURS for u in uris(answered, of, 2)}
+        asked = answered.suggest(500)
+        assert len(asked) == 120 - 6 and not known & {a["uri"] for a in asked}
+
+    def test_the_same_seed_asks_the_same(self, project: Project) -> None:
+        assert project.suggest(9, seed=3) == Project(project.folder).suggest(9, seed=3)
+
+    def test_refused(self, project: Project) -> None:
+        with pytest.raises(PhylaError, match="0 images"):
+            project.suggest(0)
+        with pytest.raises(PhylaError, match="no way of asking 'typcal'"):
+            project.suggest(3, method="typcal")
+
+
+class TestSpreading:
+    def test_few_answers_reach_all(self, answered: Project) -> None:
+        told = answered.spread(threads=1)
+        assert told["answers"] == 6 and told["images"] == 120 and told["classes"] == dict.fromkeys(COLOURS, 40)
+        rows = answered.rows()
+        assert all(colour(u) == n for u, n in zip(rows["uri"], rows["name"], strict=True))
+        assert Counter(rows["origin"]) == {"person": 6, "spread": 114}
+        assert told["accepted"] == (~rows["left_out"]).sum()
+        assert answered.show()["spread"] == told
+
+    def test_new_images_get_classes(self, answered: Project, make_photos: Any, tmp_path: Path) -> None:
+        answered.spread(threads=1)
+        rows = answered.predict(make_photos(tmp_path / "new", 5, start=100), threads=1)
+        assert all(colour(u) == n for u, n in zip(rows["uri"], rows["name"], strict=True))
+        assert set(rows["origin"]) == {"spread"}
+
+    def test_an_image_seen_before_gets_the_same_class(self, answered: Project, photos: Path) -> None:
+        answered.spread(threads=1)
+        before, after = answered.rows(), answered.predict(photos, threads=1)
+        spread = before["origin"] == "spread"
+        np.testing.assert_array_equal(before["name"], after["name"])
+        np.testing.assert_allclose(before["strength"][spread], after["strength"][spread], atol=1e-3)  # kept in half
+        np.testing.assert_array_equal(before["left_out"][spread], after["left_out"][spread])
+
+    def test_score_goes_by_classes(self, answered: Project, tmp_path: Path) -> None:
+        answered.spread(threads=1)
+        truth = tmp_path / "truth.csv"
+        truth.write_text("uri,label\n" + "".join(f"{u},{colour(u)}\n" for u in answered.images.uris))
+        told = answered.score(truth)
+        assert told["accuracy"] == told["accuracy_named"] == 1 and told["groups"] == 3
+        answered.undo()
+        assert "accuracy_named" in answered.score(truth)  # the spread is still that of before
+
+    def test_a_new_grouping_needs_a_new_spread(self, answered: Project) -> None:
+        answered.spread(threads=1)
+        answered.sort(backbone=["fake"], groups=4, report=False, threads=1)
+        assert answered.show()["spread"] is None
+        assert Counter(answered.rows()["origin"]) == {"person": 6, "": 114}
+
+    def test_it_says_what_came_after(self, answered: Project) -> None:
+        answered.spread(threads=1)
+        answered.confirm(uris(answered, "red", 3)[2:], "red")
+        assert answered.show()["spread"]["edits_since"] == 1
+
+    def test_names_of_groups_are_answers_too(self, project: Project) -> None:
+        for of in COLOURS:
+            project.name(group_of(project, of), of)
+        told = project.spread(threads=1)
+        assert told["classes"] == dict.fromkeys(COLOURS, 40)
+
+    def test_refused(self, project: Project) -> None:
+        with pytest.raises(PhylaError, match="Nothing is labelled"):
+            project.spread()
+        with pytest.raises(PhylaError, match="error of 2"):
+            project.spread(error=2)
+
+    def test_the_report_shows_classes(self, answered: Project) -> None:
+        answered.spread(threads=1)
+        page = answered.report.read_text(encoding="utf-8")
+        assert "6 answers were spread" in page and "<h3>green</h3>" in page
+
+
+def test_a_copy_is_answered_for_with_its_twin(photos: Path, tmp_path: Path, quick: Any) -> None:
+    folder = tmp_path / "photos"
+    shutil.copytree(photos, folder)
+    shutil.copy(folder / "red_000.png", folder / "twin.png")
+    project = quick(folder)
+    assert project.label({"twin.png": "red"})["answers"] == 1
+    rows = project.rows()
+    assert [n for u, n in zip(rows["uri"], rows["name"], strict=True) if n] == ["red", "red"]
