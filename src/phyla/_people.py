@@ -18,9 +18,10 @@ from phyla._needs import needs
 from phyla._opened import LOG, Opened
 from phyla._progress import Progress
 from phyla._spreading import spread
-from phyla._steps import limited, usable_threads
+from phyla._steps import Steps, limited, usable_threads, words_of
 from phyla._telling import draw
 from phyla.cluster import typicality
+from phyla.label.zero_shot import TEMPLATES, class_vectors, name_groups, prompt_weights, refine
 from phyla.neighbors import nearest_neighbors
 from phyla.types import UNSORTED, PhylaError, Recipe
 
@@ -260,6 +261,45 @@ class People(Opened):
             with self.store.writing():
                 self.store.finish(self.store.stage(recipe), arrays)
         return arrays["indices"], arrays["distances"]
+
+    def guess(self, classes: Sequence[str], *, apply: bool = False, threads: int | None = None) -> list[dict[str, Any]]:
+        """Guess which of `classes` each group is, by their names alone, through a network that reads words.
+
+        Parameters
+        ----------
+        classes : the names, as plain nouns. apply : name the groups so where the guess is surer than not.
+
+        Returns
+        -------
+        list of dict : `group`, `name`, `sureness` (0..1), the surest first.
+        """
+        wanted = list(dict.fromkeys(name.strip() for name in classes if name.strip()))
+        if len(wanted) < 2:
+            raise PhylaError("A guess needs two classes to choose from.", "Give their names.")
+        threads = usable_threads(threads)
+        with limited(threads):
+            found = words_of(self.store.meta(), self._current("features"), threads)
+            if found is None:
+                raise PhylaError(
+                    f"{' and '.join(self._current('backbones'))} can't read words.",
+                    "Sort with one that can: phyla sort PHOTOS --backbone openclip:ViT-B-32/laion2b_s34b_b79k",
+                )
+            stage, texts_of = found
+            texts = np.stack([texts_of([template.format(name) for template in TEMPLATES]) for name in wanted])
+            steps = Steps(self.store, threads, Progress(quiet=True))
+            pictures = np.concatenate(list(steps.features(stage, self.images.ids)))
+            answers, known = self._answers()
+            code = {name: i for i, name in enumerate(wanted)}
+            said = np.array([code.get(name, UNSORTED) for name in known] + [UNSORTED], np.int32)[answers]
+            proba = refine(pictures, class_vectors(texts, prompt_weights(pictures, texts)), said)
+            named = name_groups(proba, self.grouping.best)
+        order = np.argsort(-named.sureness, kind="stable").tolist()
+        told = [{"group": g, "name": wanted[named.name[g]], "sureness": float(named.sureness[g])} for g in order]
+        if apply:
+            for row in told:
+                if row["sureness"] >= 0.5:
+                    self.name(row["group"], row["name"])
+        return told
 
     # ---- auditing
 

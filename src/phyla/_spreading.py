@@ -27,11 +27,19 @@ def spread(
         model = _spreader(recipe, blocks, threads).fit(X, answers, groups)
         proba = model.predict_proba(X)
 
+        # A way that discovers classes gives more columns than there are answers of.
+        classes = [*classes, *(f"new {i + 1}" for i in range(proba.shape[1] - len(classes)))]
+
         def fresh(labels: NDArray[np.int32]) -> NDArray[np.float32]:
             if labels is answers:
                 return proba
             without: NDArray[np.float32] = _spreader(recipe, blocks, threads).fit(X, labels, groups).predict_proba(X)
-            return without
+            if without.shape[1] == proba.shape[1]:
+                return without
+            known = int(answers.max()) + 1  # without some answers it may discover others: what is new is all alike here
+            same = np.zeros_like(proba)
+            same[:, :known], same[:, -1] = without[:, :known], without[:, known:].sum(1)
+            return same
 
         defer = Defer(recipe.params["error"]).fit(*held_out(fresh, answers, np.random.default_rng(recipe.seed)))
         accepted = defer.accept(proba) | (answers >= 0)

@@ -326,6 +326,17 @@ def open_picture(source: sources.Source, uri: str, at_least: int) -> NDArray[np.
         raise PhylaError(fault.strerror or str(fault)) from fault
 
 
+def words_of(
+    meta: Mapping[str, Any], stages: Sequence[str], threads: int
+) -> tuple[str, Callable[[Sequence[str]], NDArray[np.float32]]] | None:
+    """Of a project's networks the first that reads words: the stage of its features, and what gives texts their vectors."""
+    for name, stage in zip(meta["backbones"], stages, strict=True):
+        network = backbones.load(backbones.card(name), threads)
+        if texts := getattr(network, "texts", None):
+            return stage, texts
+    return None
+
+
 def usable_threads(asked: int | None) -> int:
     if asked is not None and asked < 1:
         raise PhylaError(f"{asked} threads can't work.", "Give a whole number from 1, or leave it out.")

@@ -87,6 +87,11 @@ def _parser() -> argparse.ArgumentParser:
     add("--seed", type=int, default=0, help="the same seed gives the same labels (default: %(default)s)")
     add("--no-report", dest="report", action="store_false", help="leave the report as it is")
     work(add)
+    add = verb(_guess, "guess", "Guess which class each group is, through a network that reads words.")
+    add("project")
+    add("classes", nargs="+", metavar="class")
+    add("--apply", action="store_true", help="name the groups so where the guess is surer than not")
+    add("--threads", type=int, help="use at most this many processors (default: all)")
     add = verb(_audit, "audit", "Look for what is wrong with a collection.")
     add("project")
     add("--labels", help="a CSV of uri and label to check (default: what the project knows)")
@@ -248,6 +253,13 @@ def _spread(args: argparse.Namespace) -> Any:
             f"{t['images'] - t['accepted']:,} wait for a person: phyla suggest {args.project}"
         ),
     )
+
+
+def _guess(args: argparse.Namespace) -> Any:
+    from phyla.project import Project
+
+    told = Project(args.project).guess(args.classes, apply=args.apply, threads=args.threads)
+    return told, lambda t: "\n".join(f"  group {row['group']:<6} {row['name']:24} {row['sureness']:4.0%}" for row in t)
 
 
 def _audit(args: argparse.Namespace) -> Any:

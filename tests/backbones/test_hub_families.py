@@ -9,8 +9,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.util import find_spec
@@ -21,7 +21,9 @@ import numpy as np
 import pytest
 
 from phyla import backbones
-from phyla.backbones import _hub
+from phyla.backbones import _hub, openclip
+from phyla.backbones._card import Card
+from phyla.backbones._openvino import BATCH
 from phyla.backbones.hf import _spec
 from phyla.types import PhylaError
 
@@ -129,6 +131,66 @@ def test_no_probe_when_offline_or_cached(monkeypatch: pytest.MonkeyPatch, tmp_pa
 def test_openclip_without_tag() -> None:
     with pytest.raises(PhylaError, match="lacks the weights' tag"):
         backbones.card("openclip:ViT-B-32")
+
+
+class Floats(np.ndarray):
+    """As much of a tensor as is needed of one."""
+
+    def float(self) -> Floats:
+        return self.astype(np.float32)
+
+    def numpy(self) -> np.ndarray:
+        return np.asarray(self)
+
+    def view(self, *shape: int) -> Floats:  # type: ignore[override]
+        return self.reshape(shape)
+
+
+def reader(monkeypatch: pytest.MonkeyPatch, sizes: list[int]) -> openclip.OpenCLIPNetwork:
+    """A network whose text half counts letters; `sizes` gets the batches'."""
+
+    def encode_text(tokens: list[list[int]]) -> Floats:
+        sizes.append(len(tokens))
+        return np.array([[len(t), sum(t)] for t in tokens], np.float64).view(Floats)
+
+    def tokenizer(architecture: str) -> Callable[[list[str]], list[list[int]]]:
+        assert architecture == "ViT-B-32"
+        return lambda words: [[ord(letter) for letter in word] for word in words]
+
+    torch = SimpleNamespace(
+        tensor=lambda v, dtype: np.array(v, dtype).view(Floats), float32=np.float32, inference_mode=nullcontext
+    )
+    monkeypatch.setattr(_hub, "find_spec", lambda wanted: SimpleNamespace())
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    monkeypatch.setitem(sys.modules, "open_clip", SimpleNamespace(get_tokenizer=tokenizer))
+    model = SimpleNamespace(encode_text=encode_text, encode_image=None)
+    monkeypatch.setattr(openclip, "_model", lambda name: model)
+    card = Card("openclip:ViT-B-32/tag", 8, 2, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), "none")
+    network = openclip.OpenCLIP.load(card, 1, "f32")
+    assert isinstance(network, openclip.OpenCLIPNetwork)
+    return network
+
+
+def test_openclip_reads_texts(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    network = reader(monkeypatch, sizes)
+    words = [f"word {i}" for i in range(BATCH + 3)]
+    vectors = network.texts(words)
+    assert vectors.dtype == np.float32
+    np.testing.assert_array_equal(vectors, [[len(w), sum(map(ord, w))] for w in words])
+    assert sizes == [BATCH, BATCH]  # whole ones, whatever is asked
+    assert network.texts([]).shape == (0, 2)
+
+
+def test_openclip_texts_say_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = reader(monkeypatch, [])
+    monkeypatch.setattr(sys.modules["open_clip"], "get_tokenizer", lambda name: 1 / 0)
+    with pytest.raises(PhylaError, match="tokenizer of openclip:ViT-B-32/tag"):
+        network.texts(["cat"])
+    monkeypatch.setattr(_hub, "find_spec", lambda wanted: None)
+    with pytest.raises(PhylaError, match="need the package open_clip") as caught:
+        network.texts(["cat"])
+    assert caught.value.hint == "pip install 'phyla[openclip]'"
 
 
 @pytest.mark.parametrize(

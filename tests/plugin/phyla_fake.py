@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +28,12 @@ class Network:
         mean = x.mean((1, 2))
         told = np.hstack([mean, x.std((1, 2)), left - mean, top - mean])
         return np.round(told / _STEPS).astype(np.float32)
+
+    def texts(self, words: Sequence[str]) -> NDArray[np.float32]:
+        """A text is near pictures of the colours that it names."""
+        colours = [[255 * (colour in text.split()) for colour in ("red", "green", "blue")] for text in words]
+        pictures = np.repeat(np.array(colours, np.uint8)[:, None], 16 * 16, axis=1).reshape(-1, 16, 16, 3)
+        return self(pictures) if len(words) else np.zeros((0, 12), np.float32)
 
 
 class Fake:

@@ -148,6 +148,24 @@ class TestAsking:
             project.suggest(3, method="typcal")
 
 
+class TestGuessing:
+    def test_words_name_groups(self, project: Project) -> None:
+        told = project.guess(COLOURS)
+        assert {row["group"]: row["name"] for row in told} == {group_of(project, of): of for of in COLOURS}
+        assert project.names == {} and all(0 <= row["sureness"] <= 1 for row in told)
+
+    def test_and_are_kept_when_asked(self, project: Project) -> None:
+        sure = {row["group"]: row["name"] for row in project.guess(COLOURS, apply=True) if row["sureness"] >= 0.5}
+        assert sure and project.names == sure
+
+    def test_refused(self, project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+        with pytest.raises(PhylaError, match="two classes"):
+            project.guess(["red", "red "])
+        monkeypatch.delattr("phyla_fake.Network.texts")
+        with pytest.raises(PhylaError, match="fake can't read words"):
+            project.guess(COLOURS)
+
+
 class TestSpreading:
     def test_few_answers_reach_all(self, answered: Project) -> None:
         told = answered.spread(threads=1)
@@ -197,6 +215,13 @@ class TestSpreading:
             project.name(group_of(project, of), of)
         told = project.spread(threads=1)
         assert told["classes"] == dict.fromkeys(COLOURS, 40)
+
+    def test_classes_that_nobody_named_are_discovered(self, project: Project) -> None:
+        for of in COLOURS[:2]:
+            project.label(dict.fromkeys(uris(project, of, 5), of))
+        told = project.spread(method="discover", threads=1)
+        assert told["classes"] == {"red": 40, "green": 40, "new 1": 40}
+        assert project.show()["spread"]["classes"] == told["classes"]
 
     def test_refused(self, project: Project) -> None:
         with pytest.raises(PhylaError, match="Nothing is labelled"):

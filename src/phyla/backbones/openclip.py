@@ -1,12 +1,17 @@
-"""The picture half of OpenCLIP's networks: openclip:NAME/TAG, such as openclip:ViT-B-32/laion2b_s34b_b79k."""
+"""OpenCLIP's networks, for pictures and for words: openclip:NAME/TAG, such as openclip:ViT-B-32/laion2b_s34b_b79k."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from phyla.backbones._card import _ENLARGE, Card, Network
 from phyla.backbones._hub import INSTEAD, imported, is_cached, need, reach_hub
+from phyla.backbones._openvino import BATCH
 from phyla.backbones._torch import TorchNetwork, megabytes, weights_hash, width
 from phyla.types import PhylaError
 
@@ -42,6 +47,29 @@ def _model(name: str) -> Any:
     return model.eval().requires_grad_(False)
 
 
+class OpenCLIPNetwork(TorchNetwork):
+    """The picture half as a `Network`, that reads texts as well."""
+
+    def texts(self, words: Sequence[str]) -> NDArray[np.float32]:
+        """Vectors (m, dim) of m texts, to be compared with those of pictures by their cosine."""
+        open_clip, torch = imported("open_clip", "openclip"), imported("torch", "openclip")
+        name = self.card.name.removeprefix("openclip:")
+        model = _model(name)
+        try:
+            tokens_of = open_clip.get_tokenizer(name.rpartition("/")[0])
+        except Exception as fault:  # some are downloaded, with all that can go wrong
+            reason = str(fault).partition("\n")[0]
+            raise PhylaError(f"The tokenizer of {self.card.name} could not be had: {reason}", INSTEAD) from fault
+        vectors = [np.zeros((0, self.card.dim), np.float32)]
+        with torch.inference_mode():
+            for start in range(0, len(words), BATCH):
+                batch = list(words[start : start + BATCH])
+                # Always whole batches: torch chooses its algorithms, and so the last bits, by their size.
+                tokens = tokens_of(batch + [""] * (BATCH - len(batch)))
+                vectors.append(model.encode_text(tokens)[: len(batch)].float().numpy())
+        return np.concatenate(vectors)
+
+
 class OpenCLIP:
     """The family of OpenCLIP's networks. A card downloads the network, the first time."""
 
@@ -70,4 +98,4 @@ class OpenCLIP:
 
     @staticmethod
     def load(card: Card, threads: int, precision: str) -> Network:
-        return TorchNetwork(card, _model(card.name.removeprefix("openclip:")).encode_image, precision)
+        return OpenCLIPNetwork(card, _model(card.name.removeprefix("openclip:")).encode_image, precision)
