@@ -329,7 +329,7 @@ def open_picture(source: sources.Source, uri: str, at_least: int) -> NDArray[np.
 def words_of(
     meta: Mapping[str, Any], stages: Sequence[str], threads: int
 ) -> tuple[str, Callable[[Sequence[str]], NDArray[np.float32]]] | None:
-    """Of a project's networks the first that reads words: the stage of its features, and what gives texts their vectors."""
+    """The stage of the features of a project's first network that reads words, and what gives texts their vectors."""
     for name, stage in zip(meta["backbones"], stages, strict=True):
         network = backbones.load(backbones.card(name), threads)
         if texts := getattr(network, "texts", None):

@@ -15,7 +15,8 @@ from sklearn.base import clone
 import phyla.label.spread
 from phyla.label.spread import _spreader as shared
 
-NAMES = sorted(p.stem for p in Path(phyla.label.spread.__file__).parent.glob("[!_]*.py"))
+# `discover` gives more classes than there are answers of; it is tested by itself.
+NAMES = sorted({p.stem for p in Path(phyla.label.spread.__file__).parent.glob("[!_]*.py")} - {"discover"})
 
 
 def way(name: str) -> Any:
