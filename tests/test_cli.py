@@ -265,3 +265,29 @@ def test_demo(demo: tuple[Path, dict[str, Any], dict[str, Any]]) -> None:
 def test_demo_finds_about_ten_groups(demo: tuple[Path, dict[str, Any], dict[str, Any]]) -> None:
     # Ten digits, some written in two ways.
     assert 8 <= demo[1]["groups"] <= 14
+
+
+def test_the_loop_of_labels(run: Run, project: Project, tmp_path: Path) -> None:
+    status, out, _ = run("suggest", project.folder, "-n", 6, "--json")
+    asked = json.loads(out)
+    assert status == 0 and len(asked) == 6 and {"uri", "why", "guess", "group", "id"} == set(asked[0])
+    answers = tmp_path / "answers.csv"
+    answers.write_text("uri,label\n" + "".join(f"{a['uri']},{Path(a['uri']).name.split('_')[0]}\n" for a in asked))
+    status, out, _ = run("label", project.folder, answers)
+    assert status == 0 and "6 images in 3 classes" in out
+    status, out, _ = run("spread", project.folder, "--json", "-q", "--threads", 1)
+    assert status == 0 and json.loads(out)["classes"] == {"red": 40, "green": 40, "blue": 40}
+    status, out, _ = run("show", project.folder)
+    assert "3 classes; 6 images answered for." in out and "Spread from 6 answers" in out
+    truth = tmp_path / "truth.csv"
+    uris = project.images.uris.tolist()
+    truth.write_text("uri,label\n" + "".join(f"{uri},{Path(uri).name.split('_')[0]}\n" for uri in uris))
+    out_file = tmp_path / "out.csv"
+    run("export", project.folder, out_file)
+    for of in (project.folder, out_file):
+        status, out, _ = run("score", of, truth, "--json")
+        assert status == 0 and json.loads(out)["accuracy_named"] == 1
+    status, out, _ = run("undo", project.folder, "--json")
+    assert status == 0 and json.loads(out) == {"seq": 2}
+    status, _, err = run("guess", project.folder, "red")
+    assert status == 2 and "two classes" in err

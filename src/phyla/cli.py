@@ -171,6 +171,20 @@ def _summary(told: dict[str, Any]) -> str:
         lines.append(f"  {label:24} {group['images']:9,}   agreement {group['strength']:4.0%}")
     if len(told["sizes"]) > _SHOWN:
         lines.append(f"  … and {len(told['sizes']) - _SHOWN:,} more")
+    if told["classes"]:
+        lines.append(f"{_classes(told['classes'])}; {_count(told['answers'], 'image')} answered for.")
+        lines += [f"  {c['name']:24} {c['images']:9,}   {c['confirmed']:,} answered" for c in told["classes"][:_SHOWN]]
+        if len(told["classes"]) > _SHOWN:
+            lines.append(f"  … and {len(told['classes']) - _SHOWN:,} more")
+    if spread := told["spread"]:
+        lines.append(
+            f"Spread from {_count(spread['answers'], 'answer')}: {spread['accepted']:,} accepted, "
+            f"{spread['stated_error']:.1%} expected to be wrong."
+        )
+        if spread["edits_since"]:
+            lines.append(f"  {spread['edits_since']:,} said since then: phyla spread {told['project']}")
+    if told["findings"]:
+        lines.append(f"{_count(told['findings'], 'finding')} of the last audit: see the report.")
     for broken in told["unreadable_files"][:_SHOWN_BROKEN]:
         lines.append(f"  unreadable: {broken['uri']} ({broken['reason']})")
     if len(told["unreadable_files"]) > _SHOWN_BROKEN:
@@ -182,6 +196,10 @@ def _summary(told: dict[str, Any]) -> str:
 
 def _count(number: int, thing: str) -> str:
     return f"{number:,} {thing}{'' if number == 1 else 's'}"
+
+
+def _classes(listed: Sequence[Any]) -> str:
+    return f"{len(listed):,} class{'' if len(listed) == 1 else 'es'}"
 
 
 _SHOWN, _SHOWN_BROKEN, _SHOWN_TOGETHER = 30, 5, 3
@@ -225,7 +243,7 @@ def _label(args: argparse.Namespace) -> Any:
 
 
 def _taken_in(told: dict[str, Any]) -> str:
-    lines = [f"{_count(told['answers'], 'image')} in {len(told['classes'])} classes:"]
+    lines = [f"{_count(told['answers'], 'image')} in {_classes(told['classes'])}:"]
     lines += [f"  {name:24} {images:9,}" for name, images in list(told["classes"].items())[:_SHOWN]]
     if told["unknown"]:
         lines.append(f"{told['unknown']:,} of the uris are no image of this project.")
@@ -248,7 +266,7 @@ def _spread(args: argparse.Namespace) -> Any:
     return (
         told,
         lambda t: (
-            f"{t['answers']:,} answers spread to {_count(t['images'], 'image')} in {len(t['classes'])} classes.\n"
+            f"{t['answers']:,} answers spread to {_count(t['images'], 'image')} in {_classes(t['classes'])}.\n"
             f"{t['accepted']:,} are accepted, of which {t['stated_error']:.1%} are expected to be wrong; "
             f"{t['images'] - t['accepted']:,} wait for a person: phyla suggest {args.project}"
         ),
