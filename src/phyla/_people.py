@@ -344,7 +344,8 @@ class People(Opened):
 
         Returns
         -------
-        dict : `answers`, `classes` (with how many images each), `accepted`, `stated_error` (expected among them).
+        dict : `answers`, `classes` (with how many images each), `accepted`, `stated_error` (expected among them; None
+            with fewer than 30 answers drawn to check: then what is accepted is more likely right than not).
         """
         if not 0 < error < 1:
             raise PhylaError(f"An error of {error} can't be aimed at.", "Give a share between 0 and 1, such as 0.02.")

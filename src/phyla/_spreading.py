@@ -49,7 +49,7 @@ def spread(
             "images": len(X),
             "classes": dict(zip(classes, np.bincount(best, minlength=len(classes)).tolist(), strict=True)),
             "accepted": int(accepted.sum()),
-            "stated_error": round(float(defer.error_), 4),
+            "stated_error": None if np.isnan(defer.error_) else round(float(defer.error_), 4),
             "edits": edits,
         }
         store.write_json(f"{stage}/classes.json", list(classes))

@@ -65,12 +65,18 @@ def _explanation(project: Opened, told: Mapping[str, Any], tried: int) -> str:
     if spread := told["spread"]:
         return text + (
             f"{spread['answers']:,} answers were spread to all by the method “{spread['method']}”: "
-            f"{spread['accepted']:,} images are accepted, of which {spread['stated_error']:.1%} are expected to be "
-            f"wrong; the others wait for a person."
+            f"{spread['accepted']:,} images are accepted, {expected(spread)}; the others wait for a person."
         )
     if not agreement:
         return text + "No image is left unsorted, however unsure its group."
     return text + f"Images with a strength under {agreement:.0%}, whose group is in doubt, are left unsorted."
+
+
+def expected(spread: Mapping[str, Any]) -> str:
+    """What is known of the error among the accepted."""
+    if spread["stated_error"] is None:
+        return "though how many of them are wrong can't be told from so few answers"
+    return f"of which {spread['stated_error']:.1%} are expected to be wrong"
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -177,10 +177,10 @@ def _summary(told: dict[str, Any]) -> str:
         if len(told["classes"]) > _SHOWN:
             lines.append(f"  … and {len(told['classes']) - _SHOWN:,} more")
     if spread := told["spread"]:
-        lines.append(
-            f"Spread from {_count(spread['answers'], 'answer')}: {spread['accepted']:,} accepted, "
-            f"{spread['stated_error']:.1%} expected to be wrong."
-        )
+        from phyla._telling import expected
+
+        from_answers = f"Spread from {_count(spread['answers'], 'answer')}"
+        lines.append(f"{from_answers}: {_count(spread['accepted'], 'image')} accepted, {expected(spread)}.")
         if spread["edits_since"]:
             lines.append(f"  {spread['edits_since']:,} said since then: phyla spread {told['project']}")
     if told["findings"]:
@@ -258,6 +258,7 @@ def _undo(args: argparse.Namespace) -> Any:
 
 
 def _spread(args: argparse.Namespace) -> Any:
+    from phyla._telling import expected
     from phyla.project import Project
 
     told = Project(args.project).spread(
@@ -267,7 +268,7 @@ def _spread(args: argparse.Namespace) -> Any:
         told,
         lambda t: (
             f"{t['answers']:,} answers spread to {_count(t['images'], 'image')} in {_classes(t['classes'])}.\n"
-            f"{t['accepted']:,} are accepted, of which {t['stated_error']:.1%} are expected to be wrong; "
+            f"{t['accepted']:,} are accepted, {expected(t)}; "
             f"{t['images'] - t['accepted']:,} wait for a person: phyla suggest {args.project}"
         ),
     )
