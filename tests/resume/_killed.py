@@ -14,7 +14,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from phyla import _steps, project
+from phyla import _opened, _steps, project
 from phyla.backbones import _extract
 
 TASK, SHARD, SCAN_SHARD = 4, 16, 30
@@ -39,7 +39,7 @@ def watch(patch: Any, log: Path, step: Any) -> None:
         return read(source, uri, at_least)
 
     patch(_steps, "open_picture", opened)
-    patch(project, "open_picture", opened)
+    patch(_opened, "open_picture", opened)
     patch(os, "fsync", lambda number: (step(), sync(number))[1])
     patch(Path, "replace", lambda one, other: (step(), replace(one, other))[1])
 
