@@ -30,7 +30,7 @@ def extreme(values: NDArray[np.floating], worth: float, sure: float) -> NDArray[
     return 1 / (1 + np.exp(-_STEEPNESS * np.minimum(absolute, relative).clip(-10, 10)))
 
 
-def single(severity: NDArray[np.float64], why: Callable[[int], str]) -> list[Found]:
+def single(severity: NDArray[np.floating], why: Callable[[int], str]) -> list[Found]:
     """One finding for each row that is worth a look, the most severe first."""
     rows = np.flatnonzero(severity >= 0.5)
     rows = rows[np.argsort(-severity[rows], kind="stable")]

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from phyla.audit._extremes import single
 from phyla.audit._found import Found
 from phyla.audit.mislabelled import judge
 
@@ -28,17 +29,16 @@ def ambiguous(
     labels as right as the first (Vasudevan and others, 2022): such pictures had better count for both, or for none.
     50,000 x 768: 5 s of processor time.
     """
-    if len(classes) < 2:
+    if len(classes) < 2 or not (labels >= 0).any():
         return []
     proba = judge(X, labels, len(classes), neighbors, blocks, n_jobs).proba
-    both = severity(proba)
-    rows = np.flatnonzero((both >= 0.5) & (labels >= 0).any())
-    found: list[Found] = []
-    for row in sorted(map(int, rows), key=lambda row: (-both[row], row)):
+
+    def why(row: int) -> str:
         first, second = np.argsort(-proba[row], kind="stable")[:2]
         chances = f"{proba[row, first]:.0%} and {proba[row, second]:.0%}"
-        found.append(((row,), float(both[row]), f"It may be {classes[first]} or {classes[second]} ({chances})."))
-    return found
+        return f"It may be {classes[first]} or {classes[second]} ({chances})."
+
+    return single(severity(proba), why)
 
 
 def severity(proba: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from threadpoolctl import threadpool_limits
 
+from phyla.audit._extremes import single
 from phyla.audit._found import Found
 from phyla.audit._mislabel import telling
 from phyla.audit._trained import margins, steps, with_one
@@ -35,11 +36,7 @@ def margin_area(
     50,000 x 768: 2 s of processor time.
     """
     wrong = severity(X, labels, len(classes), blocks, n_jobs)
-    rows = np.flatnonzero(wrong >= 0.5)
-    return [
-        ((row,), float(wrong[row]), f"It is labelled {classes[labels[row]]}, which a classifier was slow to learn.")
-        for row in rows[np.argsort(-wrong[rows], kind="stable")].tolist()
-    ]
+    return single(wrong, lambda row: f"It is labelled {classes[labels[row]]}, which a classifier was slow to learn.")
 
 
 def severity(

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from threadpoolctl import threadpool_limits
 
+from phyla.audit._extremes import single
 from phyla.audit._found import Found
 from phyla.audit._mislabel import (
     OF_DISCRIMINANTS,
@@ -42,12 +43,11 @@ def mislabelled(
     50,000 x 768: 5 s of processor time.
     """
     judged = judge(X, labels, len(classes), neighbors, blocks, n_jobs)
-    suspects = np.flatnonzero(judged.wrong >= 0.5)
-    found: list[Found] = []
-    for row in suspects[np.argsort(-judged.wrong[suspects], kind="stable")].tolist():
-        why = f"It is labelled {classes[labels[row]]}, but looks like {classes[judged.instead[row]]}."
-        found.append(((row,), float(judged.wrong[row]), why))
-    return found
+
+    def why(row: int) -> str:
+        return f"It is labelled {classes[labels[row]]}, but looks like {classes[judged.instead[row]]}."
+
+    return single(judged.wrong, why)
 
 
 def judge(

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from threadpoolctl import threadpool_limits
 
 from phyla.audit import _outliers as how
+from phyla.audit._extremes import single
 from phyla.audit._found import Found
 from phyla.audit._mislabel import left_out
 
@@ -47,15 +48,14 @@ def outlier(
     each = strangeness(X, neighbors, residual, groups, blocks, ways, n_jobs)
     if not each:
         return []
-    total = severity(each)
-    rows = np.flatnonzero(total >= 0.5)
     ordered = {way: np.sort(score) for way, score in each.items()}
-    found: list[Found] = []
-    for row in rows[np.argsort(-total[rows], kind="stable")].tolist():
+
+    def why(row: int) -> str:
         way = max(each, key=lambda way: float(each[way][row]))
         stranger = len(X) - int(np.searchsorted(ordered[way], each[way][row]))  # itself among them
-        found.append(((row,), float(total[row]), f"{WAYS[way]}: number {stranger:,} of {len(X):,} in this."))
-    return found
+        return f"{WAYS[way]}: number {stranger:,} of {len(X):,} in this."
+
+    return single(severity(each), why)
 
 
 def strangeness(

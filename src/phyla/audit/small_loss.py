@@ -10,6 +10,7 @@ from scipy.special import log_softmax
 from scipy.stats import beta
 from threadpoolctl import threadpool_limits
 
+from phyla.audit._extremes import single
 from phyla.audit._found import Found
 from phyla.audit._mislabel import telling
 from phyla.audit._trained import trained, with_one
@@ -38,16 +39,11 @@ def small_loss(
     judged. 50,000 x 768: 2 s of processor time.
     """
     wrong, instead = severity(X, labels, len(classes), blocks, n_jobs)
-    rows = np.flatnonzero(wrong >= 0.5)
-    return [
-        (
-            (row,),
-            float(wrong[row]),
-            f"Labelled {classes[labels[row]]}, but the others say {classes[instead[row]]}.",
-        )
-        for row in rows[np.argsort(-wrong[rows], kind="stable")].tolist()
-        if instead[row] != labels[row]
-    ]
+
+    def why(row: int) -> str:
+        return f"It is labelled {classes[labels[row]]}, but the others say {classes[instead[row]]}."
+
+    return single(np.where(instead == labels, 0, wrong), why)
 
 
 def severity(

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import softmax
 from threadpoolctl import threadpool_limits
 
+from phyla.audit._extremes import single
 from phyla.audit._found import Found
 from phyla.reduce._adam import Adam
 
@@ -35,15 +36,11 @@ def sub_centres(
     one; here the angle is compared with that to the next class. −1, no label, is not judged. 50,000 x 768: 1 s.
     """
     wrong, instead = severity(X, labels, len(classes), blocks)
-    rows = np.flatnonzero(wrong >= 0.5)
-    return [
-        (
-            (row,),
-            float(wrong[row]),
-            f"Labelled {classes[labels[row]]}, but nearer to most of {classes[instead[row]]}.",
-        )
-        for row in rows[np.argsort(-wrong[rows], kind="stable")].tolist()
-    ]
+
+    def why(row: int) -> str:
+        return f"It is labelled {classes[labels[row]]}, but nearer to most of {classes[instead[row]]}."
+
+    return single(wrong, why)
 
 
 def severity(

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from threadpoolctl import threadpool_limits
 
+from phyla.audit._extremes import single
 from phyla.audit._found import Found
 from phyla.audit._mislabel import left_out, telling
 from phyla.audit._outliers import beyond, by_fence, energy, max_logit
@@ -30,11 +31,7 @@ def unknown_class(
     Liu, Wang, Owens and Li (2020); severity ½ is at Tukey's fence of all rows. 50,000 x 768: 3 s of processor time.
     """
     strange = severity(X, labels, len(classes), blocks, n_jobs)
-    rows = np.flatnonzero(strange >= 0.5)
-    return [
-        ((row,), float(strange[row]), f"It is like none of the {len(classes)} classes.")
-        for row in rows[np.argsort(-strange[rows], kind="stable")].tolist()
-    ]
+    return single(strange, lambda row: f"It is like none of the {len(classes)} classes.")
 
 
 def severity(

@@ -26,15 +26,16 @@ _PART = 4096  # rows that one thread takes at a time; the same for any number of
 class Spreader(BaseEstimator):
     """A way of spreading answers. A subclass gives `_fit`, which sees the answers as y, and `_proba`.
 
-    Its constructor takes, by name, `blocks` (widths of the spaces that X holds side by side; None for a single one),
-    `random_state` and `n_jobs` (threads; the answer does not depend on how many).
+    A constructor of its own takes, by name, these too: `blocks` (widths of the spaces that X holds side by side; None
+    for a single one), `random_state` and `n_jobs` (threads; the answer does not depend on how many).
     """
 
     VERSION = 1
 
-    blocks: Sequence[int] | None
-    random_state: int
-    n_jobs: int
+    def __init__(self, *, blocks: Sequence[int] | None = None, random_state: int = 0, n_jobs: int = 1) -> None:
+        self.blocks = blocks
+        self.random_state = random_state
+        self.n_jobs = n_jobs
 
     def fit(self, X: Any, y: Any, groups: Any = None) -> Self:
         """Learn from the answers y (n,), −1 where there is none, to rows of X (n, d).

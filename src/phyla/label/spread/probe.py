@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -26,11 +24,6 @@ class Probe(Spreader):
     ----------
     weights_ : (d + 1, c). penalty_ : the weight found.
     """
-
-    def __init__(self, *, blocks: Sequence[int] | None = None, random_state: int = 0, n_jobs: int = 1) -> None:
-        self.blocks = blocks
-        self.random_state = random_state
-        self.n_jobs = n_jobs
 
     def _fit(
         self, X: NDArray[np.float32], y: NDArray[np.int32], groups: NDArray[np.float32] | None, rng: np.random.Generator
