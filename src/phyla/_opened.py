@@ -14,7 +14,7 @@ from phyla._steps import open_picture
 from phyla.cluster import leading
 from phyla.label import Said, replay
 from phyla.store import Store, read_array
-from phyla.types import UNSORTED, Edit, Finding, Grouping, Images, Labels, PhylaError, Recipe
+from phyla.types import UNSORTED, Edit, Finding, Grouping, Images, Labels, PhylaError
 
 LOG = "edits.jsonl"
 
@@ -84,17 +84,13 @@ class Opened:
     def grouping(self) -> Grouping:
         """The current groups; an image with less strength than the asked agreement has the label −1."""
         stage = self._current("groups")
-        recipe = self._recipe(stage)
+        recipe = self.store.recipe(stage)
         arrays = self.store.arrays(stage) or {}
         n = len(self.images)
         best, strength = arrays["labels_"][:n].astype(np.int32), arrays["strength_"][:n]
         labels = np.where(strength < self._current("agreement"), UNSORTED, best).astype(np.int32)
         evidence = {"evidence": arrays["evidence_"].tolist()} if "evidence_" in arrays else {}
         return Grouping(labels, best, strength, {"strength": float(strength.mean())} | evidence, recipe)
-
-    def _recipe(self, stage: str) -> Recipe:
-        told = self.store.read_json(f"{stage}/recipe.json")
-        return Recipe(**told | {"inputs": tuple(told["inputs"])})
 
     @property
     def edits(self) -> list[Edit]:
@@ -119,7 +115,7 @@ class Opened:
     def _spread(self) -> str | None:
         """Stage of the last spread of the labels, if it was of these groups."""
         stage: str | None = self.store.meta().get("spread")
-        return stage if stage and self._current("groups") in self._recipe(stage).inputs else None
+        return stage if stage and self._current("groups") in self.store.recipe(stage).inputs else None
 
     @property
     def labels(self) -> Labels:
@@ -145,10 +141,12 @@ class Opened:
             classes += [name for name in taught if name not in classes]
             column = np.array([classes.index(name) for name in taught], np.int32)
             share, best = self._array(stage, "proba")[:n].astype(np.float32), self._array(stage, "codes")[:n]
+            accepted[:] = self._array(stage, "accepted")[:n]
             for row, code in said.rejected:
                 share[row, column == code] = 0
-                best[row] = share[row].argmax()
-            proba[:], accepted[:] = share[np.arange(n), best], self._array(stage, "accepted")[:n]
+                if column[best[row]] == code:  # the next best was not what was accepted
+                    best[row], accepted[row] = share[row].argmax(), False
+            proba[:] = share[np.arange(n), best]
             put(column[best], "spread")
         put(said.imported, "import")
         put(said.person, "person")
@@ -213,8 +211,8 @@ class Opened:
         if not (stage := self._spread):
             return None
         told = self.store.read_json(f"{stage}/told.json")
-        since = len(self.edits) - told.pop("edits")
-        return {"method": self._recipe(stage).method} | told | {"edits_since": since}
+        since = len(self.edits) - self._current("spread_edits")
+        return {"method": self.store.recipe(stage).method} | told | {"edits_since": since}
 
     @property
     def findings(self) -> list[Finding]:

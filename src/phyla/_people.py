@@ -295,10 +295,11 @@ class People(Opened):
             named = name_groups(proba, self.grouping.best)
         order = np.argsort(-named.sureness, kind="stable").tolist()
         told = [{"group": g, "name": wanted[named.name[g]], "sureness": float(named.sureness[g])} for g in order]
-        if apply:
-            for row in told:
-                if row["sureness"] >= 0.5:
-                    self.name(row["group"], row["name"])
+        sure = [row for row in told if row["sureness"] >= 0.5]
+        if apply and sure:
+            with self._saying():
+                for row in sure:
+                    self._append("name", self._standing_for([row["group"]]), row["name"])
         return told
 
     # ---- auditing
@@ -357,12 +358,12 @@ class People(Opened):
         digest = sha256(answers.tobytes() + repr(classes).encode()).hexdigest()
         inputs = (self._current("groups"), *self._current("reduced"), digest)
         recipe = Recipe("spread", method, {"error": error}, inputs, version, seed)
-        X, groups, edits = self.X, self.grouping.best, len(self.edits)
+        X, groups = self.X, self.grouping.best
         with self.store.writing(), limited(threads):
             with progress("spreading", len(X), len(X)) as advance:
-                stage = spread(self.store, recipe, X, self.blocks, answers, groups, classes, edits, threads)
+                stage = spread(self.store, recipe, X, self.blocks, answers, groups, classes, threads)
                 advance(len(X))
-            self.store.update_meta(spread=stage)
+            self.store.update_meta(spread=stage, spread_edits=len(self.edits))
             if report:
                 draw(self, progress)
         told: dict[str, Any] = self.show()["spread"]

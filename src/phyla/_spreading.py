@@ -19,7 +19,7 @@ _DEFER = "defer_"  # how the names of what the deferral keeps begin
 
 def spread(
     store: Store, recipe: Recipe, X: NDArray[np.float32], blocks: Sequence[int], answers: NDArray[np.int32],
-    groups: NDArray[np.int32], classes: Sequence[str], edits: int, threads: int,
+    groups: NDArray[np.int32], classes: Sequence[str], threads: int,
 ) -> str:  # fmt: skip
     """Stage of the labels of all rows of X (n, d), spread from `answers` (n,), −1 where there is none."""
     stage = store.stage(recipe)
@@ -50,7 +50,6 @@ def spread(
             "classes": dict(zip(classes, np.bincount(best, minlength=len(classes)).tolist(), strict=True)),
             "accepted": int(accepted.sum()),
             "stated_error": None if np.isnan(defer.error_) else round(float(defer.error_), 4),
-            "edits": edits,
         }
         store.write_json(f"{stage}/classes.json", list(classes))
         store.write_json(f"{stage}/told.json", told)
@@ -61,8 +60,7 @@ def spread(
 
 def spread_of(store: Store, stage: str, blocks: Sequence[int]) -> Callable[[NDArray[np.float32]], dict[str, Any]]:
     """What gives the columns name, strength and left_out for rows X (n, d) of images that were not there then."""
-    told = store.read_json(f"{stage}/recipe.json")
-    recipe = Recipe(**told | {"inputs": tuple(told["inputs"])})
+    recipe = store.recipe(stage)
     arrays = store.arrays(stage) or {}
     model = restore(_spreader(recipe, blocks, 1), {k: v for k, v in arrays.items() if not k.startswith(_DEFER)})
     of_defer = {k.removeprefix(_DEFER): v for k, v in arrays.items() if k.startswith(_DEFER)}

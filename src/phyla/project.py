@@ -248,7 +248,7 @@ class Project(People):
 
     def _judge(self) -> Callable[[NDArray[np.float32]], dict[str, NDArray[Any]]]:
         """What gives the columns of `rows` for images it has not seen, from their whitened components (n, d)."""
-        recipe, agreement = self._recipe(self._current("groups")), self._current("agreement")
+        recipe, agreement = self.store.recipe(self._current("groups")), self._current("agreement")
         clusterer = restore(clusterer_of(recipe, self.blocks), self.store.arrays(self._current("groups")))
         names = np.full(self.grouping.n_groups, "", object)
         for group, name in self.names.items():

@@ -210,6 +210,22 @@ class TestSpreading:
         answered.confirm(uris(answered, "red", 3)[2:], "red")
         assert answered.show()["spread"]["edits_since"] == 1
 
+    def test_said_and_taken_back_and_spread_again_is_up_to_date(self, answered: Project) -> None:
+        answered.spread(threads=1)
+        answered.confirm(uris(answered, "red", 3)[2:], "red")
+        answered.undo()
+        assert answered.show()["spread"]["edits_since"] == 2
+        assert answered.spread(threads=1)["edits_since"] == 0
+
+    def test_what_a_person_rejects_is_accepted_as_nothing_else(self, answered: Project) -> None:
+        answered.spread(threads=1)
+        one = uris(answered, "red")[-1]
+        at = answered.images.uris.tolist().index(one)
+        assert answered.labels.accepted[at]
+        answered.reject([one], "red")
+        labels = answered.labels
+        assert labels.classes[labels.codes[at]] != "red" and not labels.accepted[at]
+
     def test_names_of_groups_are_answers_too(self, project: Project) -> None:
         for of in COLOURS:
             project.name(group_of(project, of), of)
@@ -243,3 +259,12 @@ def test_a_copy_is_answered_for_with_its_twin(photos: Path, tmp_path: Path, quic
     assert project.label({"twin.png": "red"})["answers"] == 1
     rows = project.rows()
     assert [n for u, n in zip(rows["uri"], rows["name"], strict=True) if n] == ["red", "red"]
+
+
+def test_one_image_is_enough(make_photos: Any, tmp_path: Path, quick: Any) -> None:
+    project = quick(make_photos(tmp_path / "photos", 1, ("red",)), groups=None)
+    (asked,) = project.suggest(5)
+    project.label({asked["uri"]: "red"})
+    assert project.spread(threads=1)["classes"] == {"red": 1}
+    assert project.rows()["name"].tolist() == ["red"]
+    assert project.audit(threads=1)["findings"] == []

@@ -51,8 +51,8 @@ def how_many(
     The length of the code that stores the rows by groups (`coding_length`) is shown, but not counted: it depends on the
     distortion allowed, and prefers 5 to 8 groups for the ten classes of CIFAR-10 and 3 for 43 of photos.
 
-    In four draws CIFAR-10 has 10, 10, 11 and 10 groups; in eight, 43 classes of photos have 38 to 55 (without the
-    split/merge test 26 to 55). Rare classes are not seen: of ten classes of 5,000 to 50 images 5 to 20 are found.
+    In three draws CIFAR-10 has 10 groups each time; in eight, 43 classes of photos have 38 to 70 (without the test of
+    splits 26 to 55). Rare classes are not seen: of ten classes of 5,000 to 50 images 5 to 20 are found.
 
     50,000 × 96 takes 5 s on two cores, 1,164 × 96 2 s.
     """

@@ -165,6 +165,11 @@ class Store:
             self.write_json(f"{name}/recipe.json", json.loads(recipe.to_json()))
         return name
 
+    def recipe(self, stage: str) -> Recipe:
+        """How a stage was, or is to be, made."""
+        told = self.read_json(f"{stage}/recipe.json")
+        return Recipe(**told | {"inputs": tuple(told["inputs"])})
+
     def arrays(self, stage: str) -> dict[str, NDArray[Any]] | None:
         """Arrays of a finished stage, by name; None when it is not finished."""
         folder = self.folder / stage
