@@ -49,7 +49,7 @@ def main() -> None:
             ours, theirs = [], []
             for number in range(args.rounds):
                 out = folder / f"{place.name}-{number}"  # no blanks: fastdup fails on them
-                phyla = [sys.executable, "-m", "phyla", "sort", str(place), "-q", "--backbone", "lite0", "--no-report",
+                phyla = [sys.executable, "-m", "phyla", "sort", str(place), "-q", "--no-report",
                          "--effort", args.effort]  # fmt: skip
                 ours.append(timed([*phyla, "--project", f"{out}.phyla"]))
                 if args.fastdup:

@@ -52,13 +52,17 @@ def reference(name: str, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 def main() -> None:
     photos = photographs()
-    for card in backbones.cards():
+    for card in [card for card in backbones.cards() if not card.integer]:
         pictures = np.stack([backbones.fit(photo, card) for photo in photos])
         want = reference(card.name, pictures)
         exact, short = (backbones.load(card, 1, precision)(pictures) for precision in ("f32", "bf16"))
+        integer = backbones.load(backbones.card(f"{card.name}-int8"), 1)(pictures)
         error = (np.abs(exact - want).max(1) / want.max(1)).max()
-        cosine = (short * want).sum(1) / np.linalg.norm(short, axis=1) / np.linalg.norm(want, axis=1)
-        print(f"{card.name}: f32 error {error:.1e}; bf16 cosine {cosine.min():.5f} least, {cosine.mean():.5f} mean")
+        print(f"{card.name}: f32 error {error:.1e}", end="")
+        for what, got in {"bf16": short, "int8": integer}.items():
+            cosine = (got * want).sum(1) / np.linalg.norm(got, axis=1) / np.linalg.norm(want, axis=1)
+            print(f"; {what} cosine {cosine.min():.4f} least, {cosine.mean():.4f} mean", end="")
+        print()
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ from phyla.types import UNSORTED, Images, PhylaError, Recipe
 __all__ = ["DEFAULT_BACKBONES", "Project", "score_rows", "sort"]
 
 DEFAULT_BACKBONES = ("lite0", "lite1", "lite2")
-EFFORTS = {"fast": DEFAULT_BACKBONES[:1], "default": DEFAULT_BACKBONES, "best": DEFAULT_BACKBONES}
+EFFORTS = {"fast": ("lite0-int8",), "default": DEFAULT_BACKBONES, "best": DEFAULT_BACKBONES}
 
 
 def sort(source: str | Path, project: str | Path | None = None, **options: Any) -> Project:

@@ -23,7 +23,7 @@ from phyla.types import PhylaError, Recipe
 __all__ = ["Card", "Network", "Shard", "card", "cards", "extract", "fit", "load", "measure", "recipe"]
 
 _MEASURED = 8  # pictures a call of `measure`
-_VERSION = 1  # raised when the same picture and card give other features
+_VERSION = 2  # raised when the same picture and card give other features
 
 
 def cards() -> list[Card]:
@@ -53,7 +53,7 @@ def _family(card: Card) -> Any:
 
 def recipe(card: Card, decoder: int) -> Recipe:
     """What the features of `card`'s network on this machine depend on."""
-    precision = getattr(_family(card), "precision", best_precision)()
+    precision = "int8+" * card.integer + getattr(_family(card), "precision", best_precision)()
     looks = {"size": card.size, "crop": card.crop, "interpolation": card.interpolation}
     scale = {"mean": card.mean, "std": card.std}
     weights = {"weights": card.weights, "sha256": card.sha256, "precision": precision, "decoder": decoder}

@@ -26,6 +26,7 @@ class Card:
     size : side of its square input in pixels. crop : share of the shorter side that the input shows.
     mean, std : per channel on the 0..255 scale. dim : width of its features. images_per_second : measured, on the
     machine of docs/benchmarks.md. weights : where they come from. offline : works without a network.
+    integer : its convolutions compute in 8-bit integers.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Card:
     megabytes: float = 0.0
     images_per_second: float | None = None
     offline: bool = True
+    integer: bool = False
 
     @property
     def shorter_side(self) -> int:
@@ -56,14 +58,18 @@ def fit(picture: NDArray[np.uint8], card: Card, out: NDArray[np.uint8] | None = 
 
     The crop never takes a picture below the network's own size, so a small one is shown whole: on CIFAR-10 that
     raised a probe on lite0 from 0.858 to 0.864. Small images are enlarged to the size that the network was trained at
-    ("RS benchmark", Corley et al., 2023). Shrinking averages areas, which does not alias; enlarging interpolates as
-    the card says.
+    ("RS benchmark", Corley et al., 2023). Enlarging interpolates as the card says. Shrinking averages areas, which does
+    not alias; to no less than half, where little can, it interpolates lines: on photos of 348 pixels that takes 0.18 ms
+    instead of 0.67, and five neighbours in lite0's features tell 43 classes as well (0.899, from areas 0.894).
     """
     h, w = picture.shape[:2]
     shorter = min(h, w)
     side = max(round(shorter * card.crop), min(shorter, card.size))
     top, left = (h - side) // 2, (w - side) // 2
     square = picture[top : top + side, left : left + side]
-    method = cv2.INTER_AREA if side > card.size else _ENLARGE[card.interpolation]
+    if side > card.size:
+        method = cv2.INTER_LINEAR if side <= 2 * card.size else cv2.INTER_AREA
+    else:
+        method = _ENLARGE[card.interpolation]
     view = cv2.resize(square, (card.size, card.size), dst=out, interpolation=method)
     return np.asarray(view, np.uint8)
