@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from functools import cached_property
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from threading import RLock
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,39 +13,57 @@ from numpy.typing import NDArray
 from phyla import sources
 from phyla._steps import open_picture
 from phyla.cluster import leading
-from phyla.label import Said, replay
+from phyla.label import Replay, Said
 from phyla.store import Store, read_array
 from phyla.types import UNSORTED, Edit, Finding, Grouping, Images, Labels, PhylaError
 
 LOG = "edits.jsonl"
 
+Value = TypeVar("Value")
+
 
 class Opened:
     """The project in `folder`.
 
-    Raises `PhylaError` where there is none, unless `create` is true.
+    Raises `PhylaError` where there is none, unless `create` is true. What is read is kept until it changes on the disk,
+    whoever changes it. Many threads may ask.
     """
 
     def __init__(self, folder: str | Path, *, create: bool = False) -> None:
         path = Path(folder)
         self.store = Store.create(path) if create else Store.open(path)
         self.folder = path
+        self._reading = RLock()
+        self._held: dict[str, tuple[Any, Any]] = {}
+        self._edits: tuple[list[Edit], int] = [], 0  # of the log up to that byte
+
+    def _keep(self, what: str, made_of: Any, make: Callable[[], Value]) -> Value:
+        """What `make` gives; made again when `made_of` is no longer what it was."""
+        with self._reading:
+            if what not in self._held or self._held[what][0] != made_of:
+                self._held[what] = made_of, make()
+            kept: Value = self._held[what][1]
+            return kept
 
     def _array(self, stage: str, name: str) -> NDArray[Any]:
         return read_array(self.store.folder / stage / f"{name}.npy")
 
-    @cached_property
+    @property
     def _table(self) -> dict[str, NDArray[Any]]:
-        return self.store.read_table(self._current("images"))
+        name = self._current("images")
+        return self._keep("table", name, lambda: self.store.read_table(name))
 
     def _current(self, what: str) -> Any:
         if what not in (meta := self.store.meta()):
             raise PhylaError(f"{self.folder} is not sorted yet.", f"phyla sort PHOTOS --project {self.folder}")
         return meta[what]
 
-    @cached_property
+    @property
     def images(self) -> Images:
         """The readable images, a row each; `grouping` and `X` have the same rows."""
+        return self._keep("images", (self._current("images"), self._current("source")), self._read_images)
+
+    def _read_images(self) -> Images:
         table = self._table
         rows, first = np.unique(table["row"], return_index=True)
         first = first[rows >= 0]
@@ -55,9 +74,10 @@ class Opened:
 
         return Images(table["id"][first].astype(str), uris, table["width"][first], table["height"][first], open_row)
 
-    @cached_property
+    @property
     def _source(self) -> sources.Source:
-        return sources.open_source(self._current("source"))
+        place = self._current("source")
+        return self._keep("source", (place, self._current("images")), lambda: sources.open_source(place))
 
     @property
     def X(self) -> NDArray[np.float32]:
@@ -78,33 +98,55 @@ class Opened:
     @property
     def near(self) -> NDArray[np.float32]:
         """(n, d) the leading axes of each network, in which near images are alike."""
-        return leading(self.X, self.blocks)
+        spaces = (read_array(self.store.folder / stage / "X.npy", mmap=True) for stage in self._current("reduced"))
+        return np.hstack([leading(X, (X.shape[1],)) for X in spaces])
 
     @property
     def grouping(self) -> Grouping:
         """The current groups; an image with less strength than the asked agreement has the label −1."""
-        stage = self._current("groups")
-        recipe = self.store.recipe(stage)
+        stage, agreement = self._current("groups"), self._current("agreement")
+        return self._keep("grouping", (stage, agreement), lambda: self._read_grouping(stage, agreement))
+
+    def _read_grouping(self, stage: str, agreement: float) -> Grouping:
         arrays = self.store.arrays(stage) or {}
         n = len(self.images)
         best, strength = arrays["labels_"][:n].astype(np.int32), arrays["strength_"][:n]
-        labels = np.where(strength < self._current("agreement"), UNSORTED, best).astype(np.int32)
+        labels = np.where(strength < agreement, UNSORTED, best).astype(np.int32)
         evidence = {"evidence": arrays["evidence_"].tolist()} if "evidence_" in arrays else {}
-        return Grouping(labels, best, strength, {"strength": float(strength.mean())} | evidence, recipe)
+        return Grouping(
+            labels, best, strength, {"strength": float(strength.mean())} | evidence, self.store.recipe(stage)
+        )
 
     @property
     def edits(self) -> list[Edit]:
         """Everything that people said, in order."""
-        listed = [
-            line | {"ids": tuple(line.get("ids", ())), "classes": tuple(line.get("classes", ()))}
-            for line in self.store.log(LOG)
-        ]
-        return [Edit(**line) for line in listed]
+        with self._reading:
+            edits, end = self._edits
+            if (size := self.store.log_size(LOG)) != end:
+                if size < end:  # another log lies there now
+                    edits, end = [], 0
+                    for stale in ("replay", "said", "labels"):
+                        self._held.pop(stale, None)
+                lines, end = self.store.log(LOG, end)
+                listed = (
+                    line | {"ids": tuple(line.get("ids", ())), "classes": tuple(line.get("classes", ()))}
+                    for line in lines
+                )
+                self._edits = [*edits, *(Edit(**line) for line in listed)], end
+            return self._edits[0]
+
+    @property
+    def seq(self) -> int:
+        """How many edits there are."""
+        return len(self.edits)
 
     @property
     def said(self) -> Said:
         """What is in force of it, brought to bear on the current groups."""
-        return replay(self.edits, self.images.ids, self.grouping.best)
+        with self._reading:
+            edits, view = self.edits, (self._current("images"), self._current("groups"))
+            replay = self._keep("replay", view, lambda: Replay(self.images.ids, self.grouping.best))
+            return self._keep("said", (view, self.seq), lambda: replay.take(edits))
 
     @property
     def names(self) -> dict[int, str]:
@@ -120,9 +162,14 @@ class Opened:
     @property
     def labels(self) -> Labels:
         """What each image is: a person's word, else that of an imported list, of the spread, of its group's name."""
+        with self._reading:
+            made_of = (self._current("images"), self._current("groups"), self._current("agreement"), self._spread)
+            return self._keep("labels", (*made_of, self.seq), self._make_labels)
+
+    def _make_labels(self) -> Labels:
         grouping, said = self.grouping, self.said
         n, classes = len(grouping.best), list(said.classes)
-        codes, origin = np.full(n, UNSORTED, np.int32), np.full(n, "", "<U6")
+        codes, origin = np.full(n, UNSORTED, np.int32), np.full(n, "", "<U7")
         proba, accepted = grouping.strength.copy(), grouping.labels != UNSORTED
 
         def put(new: NDArray[np.int32], by: str) -> None:
@@ -140,7 +187,7 @@ class Opened:
             taught = self.store.read_json(f"{stage}/classes.json")
             classes += [name for name in taught if name not in classes]
             column = np.array([classes.index(name) for name in taught], np.int32)
-            share, best = self._array(stage, "proba")[:n].astype(np.float32), self._array(stage, "codes")[:n]
+            share, best = self._array(stage, "proba")[:n], self._array(stage, "codes")[:n]
             accepted[:] = self._array(stage, "accepted")[:n]
             for row, code in said.rejected:
                 share[row, column == code] = 0
@@ -153,6 +200,7 @@ class Opened:
         for row, code in said.rejected:
             if codes[row] == code:  # of all that was said of the image, only what it is not remains
                 codes[row], origin[row], accepted[row] = UNSORTED, "", False
+        codes[said.removed], origin[said.removed], accepted[said.removed] = UNSORTED, "removed", False
         return Labels(codes, tuple(classes), origin, proba, accepted)
 
     @property
@@ -191,6 +239,7 @@ class Opened:
                 if images
             ],
             "labelled": int(known.sum()),
+            "removed": int(said.removed.sum()),
             "answers": int((said.person >= 0).sum()),
             "spread": self._spread_told(),
             "findings": len(self.findings),
@@ -216,10 +265,19 @@ class Opened:
 
     @property
     def findings(self) -> list[Finding]:
-        """What the last audit found, most severe first."""
+        """What the last audit found and nobody has dealt with, most severe first."""
         if not (name := self.store.meta().get("audit")):
             return []
-        return [Finding(**found | {"ids": tuple(found["ids"])}) for found in self.store.read_json(name)["findings"]]
+        found = self._keep("audit", name, lambda: self.store.read_json(name)["findings"])
+        said = self.said
+        gone = set(self.images.ids[said.removed].tolist())
+
+        def is_open(check: str, ids: Sequence[str]) -> bool:
+            if ids and all((check, i) in said.kept for i in ids):
+                return False
+            return not gone or len(set(ids) - gone) >= min(len(ids), 2)  # of two copies one is left: nothing to do
+
+        return [Finding(**of | {"ids": tuple(of["ids"])}) for of in found if is_open(of["check"], of["ids"])]
 
     def rows(self) -> dict[str, NDArray[Any]]:
         """A row for each file, copies and unreadable ones too.

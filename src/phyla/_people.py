@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import getpass
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
@@ -23,6 +23,7 @@ from phyla._telling import draw
 from phyla.cluster import typicality
 from phyla.label.zero_shot import TEMPLATES, class_vectors, name_groups, prompt_weights, refine
 from phyla.neighbors import nearest_neighbors
+from phyla.store import Busy
 from phyla.types import UNSORTED, PhylaError, Recipe
 
 _STAND_FOR = 100  # typical images that a group's name is remembered by
@@ -32,15 +33,24 @@ _NEIGHBORS = 20  # of each image, as TypiClust (Hacohen et al., 2022) takes
 class People(Opened):
     """A project that people name, answer and correct. Everything they say is a line of a log; nothing is forgotten."""
 
+    draws = True  # the report anew after whatever is said; a page that is open has no need of it
+
     # ---- saying
+
+    def say(
+        self, op: str, ids: Sequence[str] = (), name: str | None = None, *, by: str = "", of: int | None = None
+    ) -> int:
+        """Append one edit (see `phyla.types.Edit`) about the images `ids`; return its number."""
+        with self._saying():
+            return self._append(op, ids, name, by=by, of=of)
 
     def name(self, group: int, name: str) -> None:
         """Call a group `name`. The name is remembered of its most typical images, so it survives sorting again."""
-        self._say("name", self._standing_for([group]), name)
+        self.say("name", self._standing_for([group]), name)
 
     def merge(self, groups: Sequence[int], name: str) -> None:
         """Make one class called `name` of several groups."""
-        self._say("merge", self._standing_for(groups), name)
+        self.say("merge", self._standing_for(groups), name)
 
     def split(self, group: int, names: Sequence[str]) -> list[int]:
         """Divide a group into as many parts as there are names, the largest first; return how many images each has."""
@@ -59,18 +69,22 @@ class People(Opened):
 
     def confirm(self, images: Sequence[str], name: str) -> None:
         """Say that each of `images` (their uris) is of the class `name`."""
-        self._say("confirm", self._ids(images), name)
+        self.say("confirm", self._ids(images), name)
 
     def move(self, images: Sequence[str], name: str) -> None:
         """Say that each of `images` (their uris) is of the class `name`, whatever it was thought to be."""
-        self._say("move", self._ids(images), name)
+        self.say("move", self._ids(images), name)
 
     def reject(self, images: Sequence[str], name: str) -> None:
         """Say that none of `images` (their uris) is of the class `name`."""
-        self._say("reject", self._ids(images), name)
+        self.say("reject", self._ids(images), name)
+
+    def remove(self, images: Sequence[str]) -> None:
+        """Say that `images` (their uris) shall not count: copies, say, or broken ones. Their files stay."""
+        self.say("remove", self._ids(images))
 
     def undo(self, seq: int | None = None) -> int:
-        """Take back the edit `seq`, by default the last that is in force; return its number. An undo can be undone."""
+        """Take back the edit `seq`, by default the last that is in force; return its number."""
         from phyla.label import in_force
 
         edits = self.edits
@@ -80,9 +94,29 @@ class People(Opened):
             seq = standing[-1].seq
         if seq not in {edit.seq for edit in edits}:
             raise PhylaError(f"There is no edit {seq}.", f"There are {len(edits)}, from 0.")
-        with self._saying():
-            self._append("undo", (), None, of=seq)
+        self.say("undo", of=seq)
         return seq
+
+    def redo(self) -> int:
+        """Say again what the last undo took back; return the number of the edit. Only while nothing new was said."""
+        if (last := self.redoable) is None:
+            raise PhylaError("There is nothing to redo.", "What was said after an undo stands.")
+        self.say("undo", of=last)
+        return last
+
+    @property
+    def redoable(self) -> int | None:
+        """The undo that `redo` would take back: the last, of those after which only undos were said and not redone."""
+        taken_back: set[int | None] = set()
+        undos = {edit.seq: edit.of for edit in self.edits if edit.op == "undo"}
+        for edit in reversed(self.edits):
+            if edit.op != "undo":
+                return None
+            if edit.of in undos:  # a redo
+                taken_back.add(edit.of)
+            elif edit.seq not in taken_back:
+                return edit.seq
+        return None
 
     def label(
         self, answers: str | Path | Mapping[str, str], *, unchecked: bool = False, reject: bool = False, by: str = ""
@@ -133,23 +167,23 @@ class People(Opened):
             "total": int((self.said.person >= 0).sum()),
         }
 
-    def _say(self, op: str, ids: Sequence[str], name: str) -> None:
-        with self._saying():
-            self._append(op, ids, name)
-
     @contextmanager
     def _saying(self) -> Iterator[None]:
-        """Hold the project while edits are appended, then draw the report anew."""
-        with self.store.writing():
+        """Hold the log while edits are appended, then draw the report anew."""
+        with self.store.appending(LOG):
             yield
-            draw(self, Progress(quiet=True))
+        if self.draws:
+            with suppress(Busy), self.store.writing():  # who holds the project draws it in the end
+                draw(self, Progress(quiet=True))
 
-    def _append(self, op: str, ids: Iterable[str], name: str | None, *, by: str = "", of: int | None = None) -> None:
+    def _append(self, op: str, ids: Iterable[str], name: str | None, *, by: str = "", of: int | None = None) -> int:
         if name is not None and not name.strip():
             raise PhylaError("A name can't be empty.", "Give it at least one letter.")
-        edit: dict[str, Any] = {"seq": len(self.store.log(LOG)), "op": op, "by": by or getpass.getuser()}
-        edit |= {"ids": list(ids), "classes": [name.strip()]} if name is not None else {"of": of}
+        seq = len(self.edits)
+        told = {"ids": list(ids), "classes": [name.strip()] if name is not None else [], "of": of}
+        edit = {"seq": seq, "op": op, "by": by or getpass.getuser()} | {k: v for k, v in told.items() if v or v == 0}
         self.store.append(LOG, edit | {"at": datetime.now(UTC).isoformat(timespec="seconds")})
+        return seq
 
     def _standing_for(self, groups: Sequence[int]) -> list[str]:
         """Ids of the images that stand for the groups: of each in turn the most typical."""
@@ -205,7 +239,9 @@ class People(Opened):
                     f"{method} goes by the {lacking[0]} of a spread, and there is none yet.",
                     f"Answer what phyla suggest {self.folder} asks, then phyla spread {self.folder}.",
                 )
-            asked = ask(min(n, len(self.images)), np.random.default_rng(seed), **given)
+            removed = self.said.removed  # images without an answer, that nobody shall be asked about
+            asked = ask(min(n + int(removed.sum()), len(removed)), np.random.default_rng(seed), **given)
+        asked = [(row, why) for row, why in asked if not removed[row]][:n]
         labels, grouping = self.labels, self.grouping
         names = [*labels.classes, ""]
         return [
@@ -222,6 +258,7 @@ class People(Opened):
             codes = np.where(codes < 0, other, codes)
         for row, code in said.rejected:
             codes[row] = UNSORTED if codes[row] == code else codes[row]
+        codes[said.removed] = UNSORTED
         used, packed = np.unique(codes[codes >= 0], return_inverse=True)
         codes[codes >= 0] = packed
         return codes.astype(np.int32), tuple(said.classes[c] for c in used)
@@ -354,7 +391,7 @@ class People(Opened):
         if not len(classes):
             raise PhylaError("Nothing is labelled yet, so nothing can be spread.", f"phyla suggest {self.folder}")
         version = plugins.load("label.spread", method).VERSION
-        threads, progress = usable_threads(threads), Progress(quiet)
+        threads, progress, seen = usable_threads(threads), Progress(quiet), len(self.edits)
         digest = sha256(answers.tobytes() + repr(classes).encode()).hexdigest()
         inputs = (self._current("groups"), *self._current("reduced"), digest)
         recipe = Recipe("spread", method, {"error": error}, inputs, version, seed)
@@ -363,7 +400,7 @@ class People(Opened):
             with progress("spreading", len(X), len(X)) as advance:
                 stage = spread(self.store, recipe, X, self.blocks, answers, groups, classes, threads)
                 advance(len(X))
-            self.store.update_meta(spread=stage, spread_edits=len(self.edits))
+            self.store.update_meta(spread=stage, spread_edits=seen)
             if report:
                 draw(self, progress)
         told: dict[str, Any] = self.show()["spread"]

@@ -161,8 +161,6 @@ class Project(People):
                 groups=stage, agreement=grouper.AGREEMENT if agreement is None else agreement, map=points,
                 effort=effort,
             )  # fmt: skip
-            for stale in ("_table", "images", "_source"):
-                self.__dict__.pop(stale, None)
             draw(self, steps.progress)
         return self.show()
 

@@ -102,8 +102,8 @@ class Edit:
 
     op : "name" (a group, which its most typical images stand for, is called classes[0]), "merge" (so are several),
         "split" (the images leave their groups as the class), "confirm" and "move" (a person saw that each image is
-        of the class), "import" (so says a list that nobody checked), "reject" (none of them is), "undo" (of the edit
-        `of`).
+        of the class), "import" (so says a list that nobody checked), "reject" (none of them is), "remove" (they shall
+        not count), "keep" (what the check classes[0] found of them is fine), "undo" (of the edit `of`).
     """
 
     seq: int
@@ -120,8 +120,8 @@ class Labels:
     """What each of n images is, by the best word there is for it.
 
     codes : (n,) int32 into `classes`, −1 = nothing is known. origin : (n,) str, whose word it is: "person", "import",
-    "spread", "group" (its group has a name), or "". proba : (n,) float32, how probable; 1 where a person said so.
-    accepted : (n,) bool, good enough to be used unseen.
+    "spread", "group" (its group has a name), "removed" (by a person), or "". proba : (n,) float32, how probable; 1
+    where a person said so. accepted : (n,) bool, good enough to be used unseen.
     """
 
     codes: NDArray[np.int32]

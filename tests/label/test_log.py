@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from phyla.label import in_force, replay
+from phyla.label import Replay, in_force, replay
 from phyla.types import Edit
 
 IDS = np.array([f"{i:02}" for i in range(12)])
@@ -67,11 +67,12 @@ def test_a_dozen_of_a_hundred_were_seen_when_a_group_was_named() -> None:
     assert np.flatnonzero(found.seen == 0).tolist() == list(range(12))
 
 
-@pytest.mark.parametrize("op", ["name", "merge", "split", "confirm", "move", "import", "reject"])
-def test_every_edit_can_be_undone_and_done_again(op: str) -> None:
-    def plain(found: Any) -> str:
-        return repr([v.tolist() if isinstance(v, np.ndarray) else v for v in vars(found).values()])
+def plain(found: Any) -> str:
+    return repr([v.tolist() if isinstance(v, np.ndarray) else v for v in vars(found).values()])
 
+
+@pytest.mark.parametrize("op", ["name", "merge", "split", "confirm", "move", "import", "reject", "remove", "keep"])
+def test_every_edit_can_be_undone_and_done_again(op: str) -> None:
     edit = (op, "00 01", "cat")
     assert plain(said(edit)) != plain(said())
     assert plain(said(edit, undone=(0,))) == plain(said())
@@ -87,3 +88,26 @@ def test_two_undone_in_any_order() -> None:
 def test_images_that_are_gone_are_passed_over() -> None:
     found = said(("confirm", "00 zz", "cat"), ("name", "zz", "dog"), ("confirm", ["x" * 10_000], "a"))
     assert found.classes == ("cat",) and found.names == {} and (found.person >= 0).sum() == 1
+
+
+def test_removed_images_and_findings_that_are_fine() -> None:
+    found = said(("remove", "00 01", ""), ("keep", "02 03", "duplicates"), undone=())
+    assert np.flatnonzero(found.removed).tolist() == [0, 1] and found.classes == ()
+    assert found.kept == {("duplicates", "02"), ("duplicates", "03")}
+
+
+def test_a_log_that_grows_says_what_the_whole_says() -> None:
+    rng = np.random.default_rng(0)
+    ops = ["name", "merge", "split", "confirm", "move", "import", "reject", "remove", "keep"]
+    log: list[Edit] = []
+    growing, rebuilt = Replay(IDS, GROUPS), 0
+    for seq in range(80):
+        if seq and rng.random() < 0.25:
+            log.append(Edit(seq, "undo", of=int(rng.integers(seq))))
+            rebuilt += 1
+        else:
+            ids = tuple(rng.choice(IDS, rng.integers(1, 5), replace=False).tolist())
+            log.append(Edit(seq, str(rng.choice(ops)), ids, (str(rng.choice(["a", "b", "c"])),)))
+        if rng.random() < 0.6:
+            assert plain(growing.take(log)) == plain(replay(log, IDS, GROUPS)), log
+    assert rebuilt >= 10 and len(log) - rebuilt >= 40

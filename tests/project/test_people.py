@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import shutil
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,54 @@ def answered(project: Project, tmp_path: Path) -> Project:
 
 
 class TestSaying:
+    def test_undo_and_redo(self, project: Project) -> None:
+        for name in ("a", "b"):
+            project.name(0, name)
+        seen = []
+        for step in (project.undo, project.undo, project.redo, project.redo):
+            step()
+            seen.append(project.names.get(0))
+        assert seen == ["a", None, "a", "b"]
+        with pytest.raises(PhylaError, match="nothing to redo"):
+            project.redo()
+        project.undo()
+        project.name(1, "new")
+        with pytest.raises(PhylaError, match="nothing to redo"):
+            project.redo()
+
+    def test_what_others_say_is_heard(self, project: Project) -> None:
+        other = Project(project.folder)
+        assert project.names == other.names == {}
+        other.name(1, "theirs")
+        assert project.names == {1: "theirs"}
+        project.name(0, "mine")
+        assert other.names == {0: "mine", 1: "theirs"} and [e.seq for e in other.edits] == [0, 1]
+
+    def test_nothing_said_at_once_is_lost(self, project: Project) -> None:
+        project.draws = False
+        images = project.images.ids.tolist()
+        with ThreadPoolExecutor(8) as pool:
+            others = [Project(project.folder) for _ in range(4)]
+            for other in others:
+                other.draws = False
+            list(pool.map(lambda i: others[i % 4].say("confirm", [images[i]], f"class {i % 3}"), range(60)))
+        assert sorted(e.seq for e in project.edits) == list(range(60))
+        assert (project.said.person[:60] >= 0).all()
+
+    def test_a_removed_image_is_left_out_of_everything(self, answered: Project) -> None:
+        gone = [uris(answered, "red", 1)[0], uris(answered, "blue", 30)[-1]]
+        answered.remove(gone)
+        rows = answered.rows()
+        of = {uri: (name, bool(out), origin) for uri, name, out, origin in zip(
+            *(rows[c].tolist() for c in ("uri", "name", "left_out", "origin")), strict=True)}  # fmt: skip
+        assert [of[uri] for uri in gone] == [("", True, "removed")] * 2
+        assert answered.show()["removed"] == 2
+        assert not set(gone) & {asked["uri"] for asked in answered.suggest(120)}
+        told = answered.spread(report=False, threads=1)
+        assert told["answers"] == 5 and answered.rows()["origin"].tolist().count("removed") == 2
+        answered.undo()
+        assert answered.show()["removed"] == 0
+
     def test_a_merge_makes_one_class(self, project: Project) -> None:
         both = [group_of(project, "red"), group_of(project, "green")]
         project.merge(both, "warm")

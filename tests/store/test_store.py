@@ -255,26 +255,26 @@ class TestLog:
     def test_lines_come_back_in_order(self, store: Store) -> None:
         for number in range(3):
             store.append("log", {"seq": number, "name": "zoë\n🙂\u2028"})
-        assert store.log("log") == [{"seq": n, "name": "zoë\n🙂\u2028"} for n in range(3)]
+        assert store.log("log")[0] == [{"seq": n, "name": "zoë\n🙂\u2028"} for n in range(3)]
 
     @pytest.mark.parametrize("torn", [b'{"seq": 1', b"{", '{"name": "zo\u00eb'.encode()[:-1]])
     def test_a_torn_last_line_is_dropped(self, store: Store, torn: bytes) -> None:
         store.append("log", {"seq": 0})
         with (store.folder / "log").open("ab") as file:
             file.write(torn)
-        assert store.log("log") == [{"seq": 0}]
+        assert store.log("log")[0] == [{"seq": 0}]
         store.append("log", {"seq": 1})
-        assert store.log("log") == [{"seq": 0}, {"seq": 1}]
+        assert store.log("log")[0] == [{"seq": 0}, {"seq": 1}]
         assert (store.folder / "log").read_bytes() == b'{"seq": 0}\n{"seq": 1}\n'
 
     def test_a_torn_first_line_is_dropped(self, store: Store) -> None:
         (store.folder / "log").write_bytes(b'{"se')
-        assert store.log("log") == []
+        assert store.log("log")[0] == []
         store.append("log", {"seq": 0})
-        assert store.log("log") == [{"seq": 0}]
+        assert store.log("log")[0] == [{"seq": 0}]
 
     def test_none_is_empty(self, store: Store) -> None:
-        assert store.log("log") == []
+        assert store.log("log")[0] == []
 
 
 HOLD = """

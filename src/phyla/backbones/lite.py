@@ -44,8 +44,8 @@ _STAGES = ((1, 1), (2, 2), (2, 2), (3, 2), (3, 1), (4, 2), (1, 1))
 _DEPTH = {"lite0": 1.0, "lite1": 1.1, "lite2": 1.2}
 _EPSILON = 1e-3  # of the batch normalisations
 _CEILING = 6.0  # where these networks' activations end, which makes them easy to put into integers
-# Standard deviations about the mean that the integers reach where nothing ends the activations: Nagel and others (2019)
-# take six; on 256 photos it gives features as near to those in floats as ranges measured on the photos do (cosine 0.995).
+# Standard deviations about the mean that the integers reach where nothing ends the activations, as Nagel and others
+# (2019) take: on 256 photos it gives features as near to those in floats as ranges measured on them do (cosine 0.995).
 _REACH = 6.0
 
 

@@ -22,9 +22,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from phyla.types import Edit
+from phyla.types import UNSORTED, Edit
 
-__all__ = ["Said", "in_force", "replay"]
+__all__ = ["Replay", "Said", "in_force", "replay"]
 
 _REACHED = 0.25  # of the images that stand for a merged class, as a share of what its best group holds
 _SEEN = 0.12  # of the images that stand for a group: the dozen that a person saw of the hundred
@@ -38,6 +38,7 @@ class Said:
     codes, −1 = none: what a person said an image is; what a list said; what a group was called when the image stood for
     it; the class that a split made of it.
     rejected : (m, 2) int, rows and codes of the classes they are not of.
+    removed : (n,) bool, images that shall not count. kept : (check, image id) of findings that a person found fine.
     """
 
     names: dict[int, str]
@@ -47,6 +48,8 @@ class Said:
     seen: NDArray[np.int32]
     parts: NDArray[np.int32]
     rejected: NDArray[np.int_]
+    removed: NDArray[np.bool_]
+    kept: frozenset[tuple[str, str]]
 
 
 def in_force(edits: Iterable[Edit]) -> list[Edit]:
@@ -63,41 +66,82 @@ def in_force(edits: Iterable[Edit]) -> list[Edit]:
     return kept[::-1]
 
 
-def replay(edits: Iterable[Edit], ids: NDArray[np.str_], best: NDArray[np.int32]) -> Said:
-    """What the edits say of the images `ids` (n,) in the groups `best` (n,).
+class Replay:
+    """Brings a growing log of edits to bear on the images `ids` (n,) in the groups `best` (n,).
 
     Of two things said of one image, or names that reach one group, the later counts. A name was given to images; it
     goes to the group that holds most of them now, and a merged one to each that holds a fair part of them: so names
     survive a new grouping. Two groups of one name are one class.
+
+    A new edit costs what it says, O(m log n) of m images; an undo as much for each edit of the log, and O(n).
     """
-    order = np.argsort(ids)
-    codes: dict[str, int] = {}
-    names: dict[int, str] = {}
-    person, imported, seen, parts = (np.full(len(ids), -1, np.int32) for _ in range(4))
-    rejected: dict[tuple[int, int], None] = {}
 
-    def rows_of(wanted: Sequence[str]) -> NDArray[np.intp]:
-        at = order[np.searchsorted(ids, np.array(wanted, dtype=ids.dtype), sorter=order).clip(max=len(ids) - 1)]
-        return at[ids[at] == np.array(wanted)]
+    def __init__(self, ids: NDArray[np.str_], best: NDArray[np.int32]) -> None:
+        self._ids, self._order, self._best = ids, np.argsort(ids), best
+        self._rows: dict[int, NDArray[np.intp]] = {}  # of the images of each edit
+        self._begin()
 
-    for edit in in_force(edits):
-        rows = rows_of(edit.ids)
-        if not len(rows) or not edit.classes:
-            continue
+    def _begin(self) -> None:
+        self._taken = 0
+        self._codes: dict[str, int] = {}
+        self._names: dict[int, str] = {}
+        self._person, self._imported, self._seen, self._parts = np.full((4, len(self._ids)), UNSORTED, np.int32)
+        self._removed = np.zeros(len(self._ids), bool)
+        self._rejected: dict[tuple[int, int], None] = {}
+        self._kept: dict[tuple[str, str], None] = {}
+
+    def take(self, edits: Sequence[Edit]) -> Said:
+        """What all of `edits` say, which begin with those taken before. The arrays of what it gave before change."""
+        new = edits[self._taken :]
+        if any(edit.op == "undo" for edit in new):
+            self._begin()
+            new = in_force(edits)
+        for edit in new:
+            self._say(edit)
+        self._taken = len(edits)
+        rejected = np.array(list(self._rejected), int).reshape(-1, 2)
+        return Said(
+            dict(self._names), tuple(self._codes), self._person, self._imported, self._seen, self._parts, rejected,
+            self._removed, frozenset(self._kept),
+        )  # fmt: skip
+
+    def _rows_of(self, edit: Edit) -> NDArray[np.intp]:
+        if edit.seq not in self._rows:
+            wanted = np.array(edit.ids, str)
+            at = np.searchsorted(self._ids, wanted.astype(self._ids.dtype), sorter=self._order)
+            at = self._order[at.clip(max=len(self._ids) - 1)]
+            self._rows[edit.seq] = at[self._ids[at] == wanted]
+        return self._rows[edit.seq]
+
+    def _say(self, edit: Edit) -> None:
+        rows = self._rows_of(edit)
+        if not len(rows):
+            return
+        if edit.op == "remove":
+            self._removed[rows] = True
+            return
+        if not edit.classes:
+            return
         name = edit.classes[0]
+        if edit.op == "keep":
+            self._kept |= dict.fromkeys((name, i) for i in edit.ids)
+            return
+        code = self._codes.setdefault(name, len(self._codes))
         if edit.op in ("name", "merge"):
-            held = np.bincount(best[rows])
+            held = np.bincount(self._best[rows])
             reached = held >= _REACHED * held.max() if edit.op == "merge" else np.arange(len(held)) == held.argmax()
-            names |= dict.fromkeys(np.flatnonzero(reached).tolist(), name)
-            seen[rows[: max(1, int(_SEEN * len(rows)))]] = codes.setdefault(name, len(codes))
-            continue
-        code = codes.setdefault(name, len(codes))
-        if edit.op == "reject":
-            rejected |= dict.fromkeys((row, code) for row in rows.tolist())
-            person[rows[person[rows] == code]] = -1
-            continue
-        {"import": imported, "split": parts}.get(edit.op, person)[rows] = code
-        if edit.op != "import":
-            for row in rows.tolist():
-                rejected.pop((row, code), None)
-    return Said(names, tuple(codes), person, imported, seen, parts, np.array(list(rejected), int).reshape(-1, 2))
+            self._names |= dict.fromkeys(np.flatnonzero(reached).tolist(), name)
+            self._seen[rows[: max(1, int(_SEEN * len(rows)))]] = code
+        elif edit.op == "reject":
+            self._rejected |= dict.fromkeys((row, code) for row in rows.tolist())
+            self._person[rows[self._person[rows] == code]] = UNSORTED
+        else:
+            {"import": self._imported, "split": self._parts}.get(edit.op, self._person)[rows] = code
+            if edit.op != "import" and self._rejected:
+                for row in rows.tolist():
+                    self._rejected.pop((row, code), None)
+
+
+def replay(edits: Iterable[Edit], ids: NDArray[np.str_], best: NDArray[np.int32]) -> Said:
+    """What `edits` say of the images `ids` (n,) in the groups `best` (n,); see `Replay`."""
+    return Replay(ids, best).take(list(edits))

@@ -6,11 +6,11 @@
     scan/00000.parquet …            what reading each file once told (append-only sequence)
     features/KEY/00000.npy …        one network's features, float16, with 00000.ids.npy beside
     reduced/KEY/, groups/KEY/, map/KEY/
-    edits.jsonl                     what people said (append-only)
+    edits.jsonl                     what people said (append-only), with edits.jsonl.lock beside
 
 A file is either there and whole or not there. Nothing is a pickle.
 """
 
-from phyla.store._files import FORMAT, Store, read_array
+from phyla.store._files import FORMAT, Busy, Store, read_array
 
-__all__ = ["FORMAT", "Store", "read_array"]
+__all__ = ["FORMAT", "Busy", "Store", "read_array"]

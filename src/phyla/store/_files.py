@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from phyla.types import PhylaError, Recipe
 
 FORMAT = 1
+_PATIENCE = 10.0  # seconds that a log is waited for
 _META = "phyla.json"
 # From each older format to the next: a function that changes the folder and returns the new phyla.json.
 _MIGRATIONS: dict[int, Callable[[Path, dict[str, Any]], dict[str, Any]]] = {}
@@ -29,6 +30,10 @@ def read_array(path: Path, *, mmap: bool = False) -> NDArray[Any]:
         return np.load(path, mmap_mode="r" if mmap else None, allow_pickle=False)
     except (ValueError, EOFError) as fault:
         raise _damaged(path, fault) from fault
+
+
+class Busy(PhylaError):
+    """Somebody else is writing."""
 
 
 class Store:
@@ -101,7 +106,7 @@ class Store:
                 yield
                 shutil.rmtree(self._tmp, ignore_errors=True)
         except filelock.Timeout as busy:
-            raise PhylaError(
+            raise Busy(
                 f"Another process is working on {self.folder}.", "Wait until it ends, or name another --project."
             ) from busy
         except OSError as fault:
@@ -192,7 +197,20 @@ class Store:
             found.append(path)
         return found
 
-    # ---- the log
+    # ---- logs, which only grow
+
+    @contextmanager
+    def appending(self, name: str) -> Iterator[None]:
+        """Hold the log `name`. Others wait: a line takes a moment, even while somebody is `writing` for hours."""
+        import filelock
+
+        try:
+            with filelock.FileLock(self.folder / f"{name}.lock", timeout=_PATIENCE):
+                yield
+        except filelock.Timeout as busy:
+            raise Busy(f"Another process is writing {self.folder / name}.", "Try again in a moment.") from busy
+        except OSError as fault:
+            raise _plain(fault, self.folder) from fault
 
     def append(self, name: str, value: Mapping[str, Any]) -> None:
         """Add one line of JSON to a log, durable when this returns. A torn last line of a killed writer is dropped."""
@@ -207,12 +225,20 @@ class Store:
             file.flush()
             os.fsync(file.fileno())
 
-    def log(self, name: str) -> list[dict[str, Any]]:
+    def log(self, name: str, start: int = 0) -> tuple[list[dict[str, Any]], int]:
+        """The whole lines of a log from byte `start` on, and where they end."""
         path = self.folder / name
         if not path.exists():
-            return []
-        whole = path.read_bytes().rpartition(b"\n")[0]
-        return [json.loads(line) for line in whole.split(b"\n") if line]
+            return [], 0
+        with path.open("rb") as file:
+            file.seek(start)
+            whole = file.read()
+        whole = whole[: whole.rfind(b"\n") + 1]
+        return [json.loads(line) for line in whole.split(b"\n") if line], start + len(whole)
+
+    def log_size(self, name: str) -> int:
+        path = self.folder / name
+        return path.stat().st_size if path.exists() else 0
 
 
 def _damaged(path: Path, fault: Exception) -> PhylaError:
