@@ -1,14 +1,14 @@
 """How closely the bundled networks' features follow the reference implementation.
 
-Result: lite0: f32 error 2.8e-06; bf16 cosine 0.99874 least, 0.99931 mean
-        lite1: f32 error 2.9e-06; bf16 cosine 0.99642 least, 0.99902 mean
-        lite2: f32 error 3.6e-06; bf16 cosine 0.99752 least, 0.99919 mean
+Result: lite0: f32 error 4.3e-06; bf16 cosine 0.9986 least, 0.9993 mean; int8 cosine 0.9903 least, 0.9944 mean
+        lite1: f32 error 2.8e-06; bf16 cosine 0.9967 least, 0.9990 mean; int8 cosine 0.9489 least, 0.9905 mean
+        lite2: f32 error 3.0e-06; bf16 cosine 0.9974 least, 0.9992 mean; int8 cosine 0.9874 least, 0.9949 mean
 Machine: 2 cores, AMD EPYC (AVX-512 bf16); Python 3.11, OpenVINO 2026.4.1, PyTorch 2.13.0; one trial, which is enough
 for figures without chance; 2026-11-21.
 
 Measures over 64 photographs, for each bundled network: the largest error of any f32 feature, relative to the largest
-feature of its picture, and the least and the mean cosine of bf16 features. Both are against efficientnet-lite-pytorch
-on PyTorch's CPU backend, which is given the same pixels.
+feature of its picture, and the least and the mean cosine of bf16 and of 8-bit features. All are against
+efficientnet-lite-pytorch on PyTorch's CPU backend, which is given the same pixels.
 
 Run: pip install torch==2.13.0 efficientnet-lite-pytorch, then PHYLA_DATA=FOLDER python benchmarks/fidelity.py;
 FOLDER (../shared/data if not given) holds grocery-photos.zip, or any zip of that name with photographs in it.
