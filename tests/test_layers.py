@@ -15,7 +15,7 @@ import phyla
 
 SRC = Path(phyla.__file__).parent
 FLOORS = {
-    "cli": 5, "app": 5, "__main__": 6, "__init__": 4,
+    "cli": 5.5, "app": 5, "__main__": 6, "__init__": 4,
     "project": 4,
     "cluster": 3, "audit": 3, "label": 3, "train": 3, "report": 3,
     "sources": 2, "backbones": 2, "reduce": 2, "store": 2,
@@ -24,7 +24,9 @@ FLOORS = {
     "types": 0, "_version": 0,
 }  # fmt: skip
 SAME_ROOM = {
+    "_plain": "cli",
     "_opened": "project",
+    "_looking": "project",
     "_people": "project",
     "_needs": "project",
     "_telling": "project",
@@ -36,7 +38,7 @@ SAME_ROOM = {
     "_demo": "project",
 }  # files of one room that lie beside it
 NO_ROOMS = {"utils", "util", "common", "helpers", "core", "internal", "base", "misc"}
-HEAVY = {"torch", "openvino", "onnxruntime", "ray", "umap", "fastapi", "timm", "open_clip", "huggingface_hub", "faiss"}
+HEAVY = {"torch", "openvino", "onnxruntime", "ray", "umap", "starlette", "uvicorn", "timm", "open_clip", "huggingface_hub", "faiss"}
 LATE = {
     "openvino",
     "torch",

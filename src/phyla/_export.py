@@ -83,19 +83,19 @@ def _safe(name: str) -> str:
 def write_tree(
     rows: Mapping[str, NDArray[Any]], read: Callable[[str], bytes], folder: Path, copy: bool, force: bool
 ) -> int:
-    """Put every readable file in `folder`/GROUP/, the left-out ones in `folder`/unsorted/. Returns how many.
+    """Put every readable file in `folder`/GROUP/, the left-out ones in `folder`/unsorted/, the removed ones nowhere.
 
-    Files on this disk are linked unless `copy`; rows of tables and members of archives are always written out. Two
-    files of one name get a number. Nothing that is already there is replaced.
+    Returns how many. Files on this disk are linked unless `copy`; rows of tables and members of archives are always
+    written out. Two files of one name get a number. Nothing that is already there is replaced.
     """
     if folder.exists() and any(folder.iterdir()) and not force:
         raise PhylaError(f"{folder} is not empty.", "Name another folder, or give --force to add to it.")
     taken: set[Path] = set()
     places: dict[str | int, str] = {UNSORTED: "unsorted"}  # folder of each class: groups of one name are one
-    for uri, group, name, left_out in zip(
-        *(rows[c].tolist() for c in ("uri", "group", "name", "left_out")), strict=True
+    for uri, group, name, left_out, origin in zip(
+        *(rows[c].tolist() for c in ("uri", "group", "name", "left_out", "origin")), strict=True
     ):
-        if group < 0:
+        if group < 0 or origin == "removed":
             continue
         of = UNSORTED if left_out else name or group
         if of not in places:

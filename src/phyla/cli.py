@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from phyla import __version__
+from phyla import __version__, _plain
 from phyla.types import PhylaError
 
 DESCRIPTION = "Sort unlabelled images into groups that mean something, on this machine alone."
@@ -44,15 +44,21 @@ def _parser() -> argparse.ArgumentParser:
     add = verb(_sort, "sort", "Sort images into groups; run again, it goes on where it was.")
     add("source", nargs="?", help="a folder, .zip, .tar, .parquet, or .csv of paths; by default the project's own")
     add("-o", "--project", help="the folder to keep everything in (default: NAME.phyla here)")
-    add("--open", action="store_true", help="open the report in a browser")
+    add("--open", action="store_true", help="then open the page, as phyla open does")
     add("--domains", choices=["folder"], help="what label_shift goes by: each image's folder (a camera, a day)")
     how(add)
     add = verb(_demo, "demo", "Run the main job on 1,797 handwritten digits that come with Phyla's libraries.")
     add("-o", "--project", default="phyla-demo", help="the folder to keep everything in (default: %(default)s)")
-    add("--open", action="store_true", help="open the report in a browser")
+    add("--open", action="store_true", help="then open the page, as phyla open does")
     how(add)
     add = verb(_show, "show", "Tell what a project holds.")
     add("project")
+    add = verb(_open, "open", "Open a project in the browser: see, name, sort and check its images there.")
+    add("project")
+    add("--host", default="127.0.0.1", help="the address to answer at (default: %(default)s, this machine alone)")
+    add("--port", type=int, default=0, help="(default: a free one)")
+    add("--expose", action="store_true", help="allow a --host that others can reach; the link's token is their key")
+    add("--no-browser", dest="browser", action="store_false", help="print the link, and leave the browser alone")
     add = verb(_name, "name", "Give a group a name.")
     add("project")
     add("group", type=int)
@@ -80,6 +86,11 @@ def _parser() -> argparse.ArgumentParser:
     add = verb(_undo, "undo", "Take back what was said last.")
     add("project")
     add("seq", type=int, nargs="?", help="the number of an edit (default: the last that is in force)")
+    add = verb(_redo, "redo", "Say again what the last undo took back.")
+    add("project")
+    add = verb(_remove, "remove", "Leave images out of everything from now on; their files stay.")
+    add("project")
+    add("images", nargs="+", metavar="uri")
     add = verb(_spread, "spread", "Spread the labels to all images, and accept those that are sure.")
     add("project")
     add("--method", default="anchored", help="the way of spreading (default: %(default)s); see phyla methods")
@@ -138,11 +149,8 @@ def _sort(args: argparse.Namespace) -> Any:
         project.sort(**options)
     else:
         project = sort(args.source, args.project, **options)
-    if args.open:
-        import webbrowser
-
-        webbrowser.open(project.report.absolute().as_uri())
-    return project.show(), _summary
+    args.project = str(project.folder)
+    return project.show(), _plain.summary
 
 
 def _demo(args: argparse.Namespace) -> Any:
@@ -156,53 +164,15 @@ def _demo(args: argparse.Namespace) -> Any:
 def _show(args: argparse.Namespace) -> Any:
     from phyla.project import Project
 
-    return Project(args.project).show(), _summary
+    return Project(args.project).show(), _plain.summary
 
 
-def _summary(told: dict[str, Any]) -> str:
-    lines = [
-        f"{_count(told['images'], 'file')}: {_count(told['unique'], 'image')}, "
-        f"{told['copies']:,} exact copies, {told['unreadable']:,} unreadable.",
-        f"{_count(told['groups'], 'group')}; {_count(told['unsorted'], 'image')} left unsorted, "
-        f"mean agreement {told['strength']:.0%}.",
-    ]
-    for group in told["sizes"][:_SHOWN]:
-        label = group["name"] or f"group {group['group']}"
-        lines.append(f"  {label:24} {group['images']:9,}   agreement {group['strength']:4.0%}")
-    if len(told["sizes"]) > _SHOWN:
-        lines.append(f"  … and {len(told['sizes']) - _SHOWN:,} more")
-    if told["classes"]:
-        lines.append(f"{_classes(told['classes'])}; {_count(told['answers'], 'image')} answered for.")
-        lines += [f"  {c['name']:24} {c['images']:9,}   {c['confirmed']:,} answered" for c in told["classes"][:_SHOWN]]
-        if len(told["classes"]) > _SHOWN:
-            lines.append(f"  … and {len(told['classes']) - _SHOWN:,} more")
-    if spread := told["spread"]:
-        from phyla._telling import expected
+def _open(args: argparse.Namespace) -> Any:
+    from phyla.app import serve
+    from phyla.project import Project
 
-        from_answers = f"Spread from {_count(spread['answers'], 'answer')}"
-        lines.append(f"{from_answers}: {_count(spread['accepted'], 'image')} accepted, {expected(spread)}.")
-        if spread["edits_since"]:
-            lines.append(f"  {spread['edits_since']:,} said since then: phyla spread {told['project']}")
-    if told["findings"]:
-        lines.append(f"{_count(told['findings'], 'finding')} of the last audit: see the report.")
-    for broken in told["unreadable_files"][:_SHOWN_BROKEN]:
-        lines.append(f"  unreadable: {broken['uri']} ({broken['reason']})")
-    if len(told["unreadable_files"]) > _SHOWN_BROKEN:
-        lines.append(f"  … and {len(told['unreadable_files']) - _SHOWN_BROKEN:,} more unreadable: see the report")
-    if told["report"]:
-        lines.append(f"Report: {told['report']}")
-    return "\n".join([*lines, f"Project: {told['project']}"])
-
-
-def _count(number: int, thing: str) -> str:
-    return f"{number:,} {thing}{'' if number == 1 else 's'}"
-
-
-def _classes(listed: Sequence[Any]) -> str:
-    return f"{len(listed):,} class{'' if len(listed) == 1 else 'es'}"
-
-
-_SHOWN, _SHOWN_BROKEN, _SHOWN_TOGETHER = 30, 5, 3
+    serve(Project(args.project), host=args.host, port=args.port, expose=args.expose, open_browser=args.browser)
+    return {"project": args.project}, lambda t: f"Nothing that was said is lost: phyla open {t['project']}"
 
 
 def _name(args: argparse.Namespace) -> Any:
@@ -239,15 +209,7 @@ def _label(args: argparse.Namespace) -> Any:
     from phyla.project import Project
 
     told = Project(args.project).label(args.answers, unchecked=args.unchecked, reject=args.reject, by=args.by)
-    return told, _taken_in
-
-
-def _taken_in(told: dict[str, Any]) -> str:
-    lines = [f"{_count(told['answers'], 'image')} in {_classes(told['classes'])}:"]
-    lines += [f"  {name:24} {images:9,}" for name, images in list(told["classes"].items())[:_SHOWN]]
-    if told["unknown"]:
-        lines.append(f"{told['unknown']:,} of the uris are no image of this project.")
-    return "\n".join([*lines, f"People have answered for {_count(told['total'], 'image')}."])
+    return told, _plain.taken_in
 
 
 def _undo(args: argparse.Namespace) -> Any:
@@ -258,20 +220,25 @@ def _undo(args: argparse.Namespace) -> Any:
 
 
 def _spread(args: argparse.Namespace) -> Any:
-    from phyla._telling import expected
     from phyla.project import Project
 
     told = Project(args.project).spread(
         method=args.method, error=args.error, seed=args.seed, report=args.report, threads=args.threads, quiet=args.quiet
     )
-    return (
-        told,
-        lambda t: (
-            f"{t['answers']:,} answers spread to {_count(t['images'], 'image')} in {_classes(t['classes'])}.\n"
-            f"{t['accepted']:,} are accepted, {expected(t)}; "
-            f"{t['images'] - t['accepted']:,} wait for a person: phyla suggest {args.project}"
-        ),
-    )
+    return told | {"project": args.project}, _plain.spread
+
+
+def _redo(args: argparse.Namespace) -> Any:
+    from phyla.project import Project
+
+    return {"seq": Project(args.project).redo()}, lambda t: f"Edit {t['seq']} is undone: what it took back is in force."
+
+
+def _remove(args: argparse.Namespace) -> Any:
+    from phyla.project import Project
+
+    Project(args.project).remove(args.images)
+    return {"removed": args.images}, lambda t: f"{_plain.count(len(t['removed']), 'image')} removed."
 
 
 def _guess(args: argparse.Namespace) -> Any:
@@ -290,21 +257,7 @@ def _audit(args: argparse.Namespace) -> Any:
     )
     for check, why in told["skipped"].items():
         print(f"phyla: {check} is skipped: {why}.", file=sys.stderr)
-    return told["findings"], _audited
-
-
-def _audited(findings: list[dict[str, Any]]) -> str:
-    by_check: dict[str, list[dict[str, Any]]] = {}
-    for finding in findings:
-        by_check.setdefault(finding["check"], []).append(finding)
-    lines = [f"{_count(len(findings), 'finding')}."]
-    for check, found in by_check.items():
-        lines.append(f"{check} ({len(found):,})")
-        for f in found[:_SHOWN_BROKEN]:
-            lines += [f"  {f['severity']:4.0%}  {f['why']}", *(f"        {uri}" for uri in f["uris"][:_SHOWN_TOGETHER])]
-        if len(found) > _SHOWN_BROKEN:
-            lines.append(f"  … and {len(found) - _SHOWN_BROKEN:,} more")
-    return "\n".join(lines)
+    return told["findings"], _plain.audited
 
 
 def _export(args: argparse.Namespace) -> Any:
@@ -350,32 +303,7 @@ def _compare(args: argparse.Namespace) -> Any:
     from phyla.project import Project
 
     methods = [name.strip() for name in args.methods.split(",")] if args.methods else None
-    return Project(args.project).compare(methods=methods, threads=args.threads, quiet=args.quiet), _ranked
-
-
-def _ranked(told: dict[str, Any]) -> str:
-    ways, matched = told["ways"], told["matched"]
-    first, last = ways[0], ways[-1]
-    lines = [
-        f"{_count(told['images'], 'image')} in {_count(told['groups'], 'group')}, made in {_count(len(ways), 'way')}.",
-        f"First: {first['method']} on {' + '.join(first['networks'])}, {first['axes']} axes of each network.",
-    ]
-    for part in ("networks", "axes", "methods"):
-        lines += ["", f"{part:32}mean rank   best rank"]
-        lines += [f"{row['name']:32}{row['rank']:9.1f}{row['best']:12.1f}" for row in told[part]]
-    lines += ["", f"{'figure':32}{'first':>9}{'last':>9}   worth (Spearman)"]
-    for figure, worth in sorted(told["worth"].items(), key=lambda row: -sum(row[1])):
-        lines.append(f"{figure:32}{first[figure]:9.3f}{last[figure]:9.3f}   {_each(worth)}")
-    lines += ["", f"Ranked by {told['ranked_by']}. On three labelled sets this ranking matched accuracy with"]
-    lines += [f"Spearman's correlation {_each(matched['ways'])} (1 is the same order, 0 chance):"]
-    lines += ["", f"{'':32}" + "".join(f"{part:>10}" for part in matched)]
-    for row, name in enumerate(told["labelled"]):
-        lines.append(f"{name:32}" + "".join(f"{each[row]:10.2f}" for each in matched.values()))
-    return "\n".join(lines)
-
-
-def _each(values: Sequence[float]) -> str:
-    return ", ".join(f"{value:.2f}" for value in values)
+    return Project(args.project).compare(methods=methods, threads=args.threads, quiet=args.quiet), _plain.ranked
 
 
 def _backbones(args: argparse.Namespace) -> Any:
@@ -388,20 +316,7 @@ def _backbones(args: argparse.Namespace) -> Any:
     for row, card in zip(told, backbones.cards(), strict=True):
         if args.measure:
             row["images_per_second"] = round(backbones.measure(card, args.threads or cores()))
-    return told, _backbone_table
-
-
-def _backbone_table(told: list[dict[str, Any]]) -> str:
-    lines = [f"{'name':8}{'pixels':>7}{'dim':>6}{'MB':>6}{'img/s':>7}  {'licence':12}offline"]
-    for c in told:
-        offline = "yes" if c["offline"] else "no"
-        speed = "?" if c["images_per_second"] is None else f"{c['images_per_second']:.0f}"
-        lines.append(
-            f"{c['name']:8}{c['size']:>7}{c['dim']:>6}{c['megabytes']:>6.0f}{speed:>7}  {c['licence']:12}{offline}"
-        )
-    lines.append("img/s: on the two cores of docs/benchmarks.md; phyla backbones --measure times this machine.")
-    lines.append("Others: onnx:FILE.onnx (offline), and timm:NAME, openclip:NAME/TAG, hf:ORG/REPO (extras).")
-    return "\n".join(lines)
+    return told, _plain.backbone_table
 
 
 def _methods(args: argparse.Namespace) -> Any:
@@ -421,6 +336,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     try:
         told, plain = args.run(args)
+        _print(json.dumps(told, indent=1, ensure_ascii=False) if args.json else plain(told))
+        if getattr(args, "open", False):
+            from phyla.app import serve
+            from phyla.project import Project
+
+            serve(Project(args.project))
     except PhylaError as fault:
         print(f"phyla: {fault.message}", file=sys.stderr)
         if fault.hint:
@@ -429,11 +350,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("phyla: stopped; run the same command again to go on.", file=sys.stderr)
         return 130
-    text = json.dumps(told, indent=1, ensure_ascii=False) if args.json else plain(told)
+    return 0
+
+
+def _print(text: str) -> None:
     try:
         print(text, flush=True)
     except UnicodeEncodeError:  # a terminal that can't show a file's name
         print(text.encode("ascii", "backslashreplace").decode(), flush=True)
     except BrokenPipeError:  # `phyla show | head` has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 0

@@ -1,0 +1,123 @@
+"""What the commands print of a result where nobody asks for JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+_SHOWN, _SHOWN_BROKEN, _SHOWN_TOGETHER = 30, 5, 3
+
+
+def summary(told: dict[str, Any]) -> str:
+    lines = [
+        f"{count(told['images'], 'file')}: {count(told['unique'], 'image')}, "
+        f"{told['copies']:,} exact copies, {told['unreadable']:,} unreadable.",
+        f"{count(told['groups'], 'group')}; {count(told['unsorted'], 'image')} left unsorted, "
+        f"mean agreement {told['strength']:.0%}.",
+    ]
+    for group in told["sizes"][:_SHOWN]:
+        label = group["name"] or f"group {group['group']}"
+        lines.append(f"  {label:24} {group['images']:9,}   agreement {group['strength']:4.0%}")
+    if len(told["sizes"]) > _SHOWN:
+        lines.append(f"  … and {len(told['sizes']) - _SHOWN:,} more")
+    if told["classes"]:
+        lines.append(f"{classes(told['classes'])}; {count(told['answers'], 'image')} answered for.")
+        lines += [f"  {c['name']:24} {c['images']:9,}   {c['confirmed']:,} answered" for c in told["classes"][:_SHOWN]]
+        if len(told["classes"]) > _SHOWN:
+            lines.append(f"  … and {len(told['classes']) - _SHOWN:,} more")
+    if last := told["spread"]:
+        from_answers = f"Spread from {count(last['answers'], 'answer')}"
+        lines.append(f"{from_answers}: {count(last['accepted'], 'image')} accepted, {_expected(last)}.")
+        if last["edits_since"]:
+            lines.append(f"  {last['edits_since']:,} said since then: phyla spread {told['project']}")
+    if told["findings"]:
+        lines.append(f"{count(told['findings'], 'finding')} of the last audit: see the report.")
+    for broken in told["unreadable_files"][:_SHOWN_BROKEN]:
+        lines.append(f"  unreadable: {broken['uri']} ({broken['reason']})")
+    if len(told["unreadable_files"]) > _SHOWN_BROKEN:
+        lines.append(f"  … and {len(told['unreadable_files']) - _SHOWN_BROKEN:,} more unreadable: see the report")
+    if told["report"]:
+        lines.append(f"Report: {told['report']}")
+    return "\n".join([*lines, f"Project: {told['project']}"])
+
+
+def count(number: int, thing: str) -> str:
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
+
+
+def classes(listed: Sequence[Any]) -> str:
+    return f"{len(listed):,} class{'' if len(listed) == 1 else 'es'}"
+
+
+def taken_in(told: dict[str, Any]) -> str:
+    lines = [f"{count(told['answers'], 'image')} in {classes(told['classes'])}:"]
+    lines += [f"  {name:24} {images:9,}" for name, images in list(told["classes"].items())[:_SHOWN]]
+    if told["unknown"]:
+        lines.append(f"{told['unknown']:,} of the uris are no image of this project.")
+    return "\n".join([*lines, f"People have answered for {count(told['total'], 'image')}."])
+
+
+def spread(told: dict[str, Any]) -> str:
+    return (
+        f"{told['answers']:,} answers spread to {count(told['images'], 'image')} in {classes(told['classes'])}.\n"
+        f"{told['accepted']:,} are accepted, {_expected(told)}; "
+        f"{told['images'] - told['accepted']:,} wait for a person: phyla suggest {told['project']}"
+    )
+
+
+def _expected(told: dict[str, Any]) -> str:
+    from phyla._telling import expected
+
+    return expected(told)
+
+
+def audited(findings: list[dict[str, Any]]) -> str:
+    by_check: dict[str, list[dict[str, Any]]] = {}
+    for finding in findings:
+        by_check.setdefault(finding["check"], []).append(finding)
+    lines = [f"{count(len(findings), 'finding')}."]
+    for check, found in by_check.items():
+        lines.append(f"{check} ({len(found):,})")
+        for f in found[:_SHOWN_BROKEN]:
+            lines += [f"  {f['severity']:4.0%}  {f['why']}", *(f"        {uri}" for uri in f["uris"][:_SHOWN_TOGETHER])]
+        if len(found) > _SHOWN_BROKEN:
+            lines.append(f"  … and {len(found) - _SHOWN_BROKEN:,} more")
+    return "\n".join(lines)
+
+
+def ranked(told: dict[str, Any]) -> str:
+    ways, matched = told["ways"], told["matched"]
+    first, last = ways[0], ways[-1]
+    lines = [
+        f"{count(told['images'], 'image')} in {count(told['groups'], 'group')}, made in {count(len(ways), 'way')}.",
+        f"First: {first['method']} on {' + '.join(first['networks'])}, {first['axes']} axes of each network.",
+    ]
+    for part in ("networks", "axes", "methods"):
+        lines += ["", f"{part:32}mean rank   best rank"]
+        lines += [f"{row['name']:32}{row['rank']:9.1f}{row['best']:12.1f}" for row in told[part]]
+    lines += ["", f"{'figure':32}{'first':>9}{'last':>9}   worth (Spearman)"]
+    for figure, worth in sorted(told["worth"].items(), key=lambda row: -sum(row[1])):
+        lines.append(f"{figure:32}{first[figure]:9.3f}{last[figure]:9.3f}   {_each(worth)}")
+    lines += ["", f"Ranked by {told['ranked_by']}. On three labelled sets this ranking matched accuracy with"]
+    lines += [f"Spearman's correlation {_each(matched['ways'])} (1 is the same order, 0 chance):"]
+    lines += ["", f"{'':32}" + "".join(f"{part:>10}" for part in matched)]
+    for row, name in enumerate(told["labelled"]):
+        lines.append(f"{name:32}" + "".join(f"{each[row]:10.2f}" for each in matched.values()))
+    return "\n".join(lines)
+
+
+def _each(values: Sequence[float]) -> str:
+    return ", ".join(f"{value:.2f}" for value in values)
+
+
+def backbone_table(told: list[dict[str, Any]]) -> str:
+    lines = [f"{'name':12}{'pixels':>7}{'dim':>6}{'MB':>6}{'img/s':>7}  {'licence':12}offline"]
+    for c in told:
+        offline = "yes" if c["offline"] else "no"
+        speed = "?" if c["images_per_second"] is None else f"{c['images_per_second']:.0f}"
+        lines.append(
+            f"{c['name']:12}{c['size']:>7}{c['dim']:>6}{c['megabytes']:>6.0f}{speed:>7}  {c['licence']:12}{offline}"
+        )
+    lines.append("img/s: on the two cores of docs/benchmarks.md; phyla backbones --measure times this machine.")
+    lines.append("Others: onnx:FILE.onnx (offline), and timm:NAME, openclip:NAME/TAG, hf:ORG/REPO (extras).")
+    return "\n".join(lines)
