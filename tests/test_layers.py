@@ -38,7 +38,10 @@ SAME_ROOM = {
     "_demo": "project",
 }  # files of one room that lie beside it
 NO_ROOMS = {"utils", "util", "common", "helpers", "core", "internal", "base", "misc"}
-HEAVY = {"torch", "openvino", "onnxruntime", "ray", "umap", "starlette", "uvicorn", "timm", "open_clip", "huggingface_hub", "faiss"}
+HEAVY = {
+    "torch", "openvino", "onnxruntime", "ray", "umap", "starlette", "uvicorn", "timm", "open_clip", "huggingface_hub",
+    "faiss",
+}  # fmt: skip
 LATE = {
     "openvino",
     "torch",
