@@ -38,7 +38,7 @@ def audit(
     wanted = list(checks) if checks else [check for check in plugins.names("audit") if check not in _ON_REQUEST]
     for check in wanted:
         plugins.check("audit", check)
-    threads, progress = usable_threads(threads), Progress(quiet)
+    threads, progress, seen = usable_threads(threads), Progress(quiet), project.seq
     images = project.images
     codes, classes = _labels(project, labels)
     folders = folders_of(images)
@@ -100,7 +100,7 @@ def audit(
     name = f"audit/{sha256(repr(told).encode()).hexdigest()[:12]}.json"
     with project.store.writing():
         project.store.write_json(name, told)
-        project.store.update_meta(audit=name)
+        project.store.update_meta(audit=name, audit_edits=seen)
         if report:
             draw(project, progress)
     uri = dict(zip(images.ids.tolist(), images.uris.tolist(), strict=True))

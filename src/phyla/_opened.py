@@ -141,6 +141,20 @@ class Opened:
         return len(self.edits)
 
     @property
+    def redoable(self) -> int | None:
+        """The undo that `redo` would take back: the last, of those after which only undos were said and not redone."""
+        taken_back: set[int | None] = set()
+        undos = {edit.seq: edit.of for edit in self.edits if edit.op == "undo"}
+        for edit in reversed(self.edits):
+            if edit.op != "undo":
+                return None
+            if edit.of in undos:  # a redo
+                taken_back.add(edit.of)
+            elif edit.seq not in taken_back:
+                return edit.seq
+        return None
+
+    @property
     def said(self) -> Said:
         """What is in force of it, brought to bear on the current groups."""
         with self._reading:

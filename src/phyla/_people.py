@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -42,7 +43,7 @@ class People(Opened):
     ) -> int:
         """Append one edit (see `phyla.types.Edit`) about the images `ids`; return its number."""
         with self._saying():
-            return self._append(op, ids, name, by=by, of=of)
+            return self._append(op, ids, [] if name is None else [name], by=by, of=of)
 
     def name(self, group: int, name: str) -> None:
         """Call a group `name`. The name is remembered of its most typical images, so it survives sorting again."""
@@ -62,9 +63,9 @@ class People(Opened):
             raise PhylaError(f"{len(members)} images can't be split into {len(names)}.", "Give fewer names.")
         parts = plugins.load("cluster", "kmeans")(len(names)).fit(self.near[members]).labels_
         order = np.argsort(-np.bincount(parts, minlength=len(names)), kind="stable")
+        at = np.argsort(order)[parts]  # the place of each member's part
         with self._saying():
-            for part, name in zip(order.tolist(), names, strict=True):
-                self._append("split", self.images.ids[members[parts == part]], name)
+            self._append("split", self.images.ids[members].tolist(), [names[place] for place in at.tolist()])
         return np.bincount(parts, minlength=len(names))[order].tolist()
 
     def confirm(self, images: Sequence[str], name: str) -> None:
@@ -104,20 +105,6 @@ class People(Opened):
         self.say("undo", of=last)
         return last
 
-    @property
-    def redoable(self) -> int | None:
-        """The undo that `redo` would take back: the last, of those after which only undos were said and not redone."""
-        taken_back: set[int | None] = set()
-        undos = {edit.seq: edit.of for edit in self.edits if edit.op == "undo"}
-        for edit in reversed(self.edits):
-            if edit.op != "undo":
-                return None
-            if edit.of in undos:  # a redo
-                taken_back.add(edit.of)
-            elif edit.seq not in taken_back:
-                return edit.seq
-        return None
-
     def label(
         self, answers: str | Path | Mapping[str, str], *, unchecked: bool = False, reject: bool = False, by: str = ""
     ) -> dict[str, Any]:
@@ -154,15 +141,11 @@ class People(Opened):
                 f"No image of the project is in {source}.",
                 f"Its uris look like {next(iter(given))}, the project's like {next(iter(self._id_of))}.",
             )
-        classes: dict[str, list[str]] = {}
-        for of, name in said.items():
-            classes.setdefault(name, []).append(of)
         with self._saying():
-            for name, ids in classes.items():
-                self._append("reject" if reject else "import" if unchecked else "confirm", ids, name, by=by)
+            self._append("reject" if reject else "import" if unchecked else "confirm", said, said.values(), by=by)
         return {
             "answers": len(said),
-            "classes": {name: len(ids) for name, ids in classes.items()},
+            "classes": dict(Counter(said.values())),
             "unknown": sum(of is None for of in found),
             "total": int((self.said.person >= 0).sum()),
         }
@@ -176,12 +159,16 @@ class People(Opened):
             with suppress(Busy), self.store.writing():  # who holds the project draws it in the end
                 draw(self, Progress(quiet=True))
 
-    def _append(self, op: str, ids: Iterable[str], name: str | None, *, by: str = "", of: int | None = None) -> int:
-        if name is not None and not name.strip():
+    def _append(self, op: str, ids: Iterable[str], names: Iterable[str], *, by: str = "", of: int | None = None) -> int:
+        """Append an edit; `names` is one for all images, or one for each."""
+        classes = [name.strip() for name in names]
+        if not all(classes):
             raise PhylaError("A name can't be empty.", "Give it at least one letter.")
+        if len(set(classes)) == 1:
+            del classes[1:]
         seq = len(self.edits)
-        told = {"ids": list(ids), "classes": [name.strip()] if name is not None else [], "of": of}
-        edit = {"seq": seq, "op": op, "by": by or getpass.getuser()} | {k: v for k, v in told.items() if v or v == 0}
+        edit = {"seq": seq, "op": op, "by": by or getpass.getuser(), "ids": list(ids), "classes": classes}
+        edit |= {"of": of} if of is not None else {}
         self.store.append(LOG, edit | {"at": datetime.now(UTC).isoformat(timespec="seconds")})
         return seq
 
@@ -336,7 +323,7 @@ class People(Opened):
         if apply and sure:
             with self._saying():
                 for row in sure:
-                    self._append("name", self._standing_for([row["group"]]), row["name"])
+                    self._append("name", self._standing_for([row["group"]]), [row["name"]])
         return told
 
     # ---- auditing

@@ -5,8 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 
-__all__ = ["Progress"]
+__all__ = ["Progress", "heard"]
+
+# Who else hears of progress: called with what is done, how much of it, and of how much.
+heard: ContextVar[Callable[[str, int, int], object] | None] = ContextVar("heard", default=None)
 
 
 class Progress:
@@ -27,4 +31,14 @@ class Progress:
         with tqdm(
             total=of, initial=of - todo, desc=f"{what:12}", unit=f" {unit}", disable=hidden, mininterval=every
         ) as bar:
-            yield bar.update
+            hear, done = heard.get() if todo else None, of - todo
+
+            def advance(n: int) -> None:
+                nonlocal done
+                done += n
+                bar.update(n)
+                if hear:
+                    hear(what, done, of)
+
+            advance(0)
+            yield advance

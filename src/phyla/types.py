@@ -104,6 +104,7 @@ class Edit:
         "split" (the images leave their groups as the class), "confirm" and "move" (a person saw that each image is
         of the class), "import" (so says a list that nobody checked), "reject" (none of them is), "remove" (they shall
         not count), "keep" (what the check classes[0] found of them is fine), "undo" (of the edit `of`).
+    classes : one for all images, or one for each.
     """
 
     seq: int

@@ -111,3 +111,11 @@ def test_a_log_that_grows_says_what_the_whole_says() -> None:
         if rng.random() < 0.6:
             assert plain(growing.take(log)) == plain(replay(log, IDS, GROUPS)), log
     assert rebuilt >= 10 and len(log) - rebuilt >= 40
+
+
+def test_an_edit_may_call_each_image_otherwise() -> None:
+    edit = Edit(0, "confirm", ("00", "zz", "05", "08"), ("cat", "cat", "dog", "cat"))
+    found = replay([edit], IDS, GROUPS)
+    assert found.classes == ("cat", "dog")
+    assert {i: found.classes[c] for i, c in enumerate(found.person) if c >= 0} == {0: "cat", 5: "dog", 8: "cat"}
+    assert (replay([edit, Edit(1, "undo", of=0)], IDS, GROUPS).person == -1).all()

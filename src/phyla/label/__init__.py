@@ -78,7 +78,7 @@ class Replay:
 
     def __init__(self, ids: NDArray[np.str_], best: NDArray[np.int32]) -> None:
         self._ids, self._order, self._best = ids, np.argsort(ids), best
-        self._rows: dict[int, NDArray[np.intp]] = {}  # of the images of each edit
+        self._rows: dict[int, list[tuple[str, NDArray[np.intp]]]] = {}  # what `_rows_of` gave
         self._begin()
 
     def _begin(self) -> None:
@@ -105,24 +105,31 @@ class Replay:
             self._removed, frozenset(self._kept),
         )  # fmt: skip
 
-    def _rows_of(self, edit: Edit) -> NDArray[np.intp]:
+    def _rows_of(self, edit: Edit) -> list[tuple[str, NDArray[np.intp]]]:
+        """Each class of the edit with the rows it is said of; those that are not here are passed over."""
         if edit.seq not in self._rows:
             wanted = np.array(edit.ids, str)
             at = np.searchsorted(self._ids, wanted.astype(self._ids.dtype), sorter=self._order)
             at = self._order[at.clip(max=len(self._ids) - 1)]
-            self._rows[edit.seq] = at[self._ids[at] == wanted]
+            here = self._ids[at] == wanted
+            each = np.array(
+                edit.classes if len(edit.classes) == len(wanted) else edit.classes[:1] * len(wanted), object
+            )
+            names = dict.fromkeys(edit.classes) or {"": None}
+            self._rows[edit.seq] = [(n, at[here & (each == n)] if n else at[here]) for n in names]
         return self._rows[edit.seq]
 
     def _say(self, edit: Edit) -> None:
-        rows = self._rows_of(edit)
-        if not len(rows):
-            return
+        for name, rows in self._rows_of(edit):
+            if len(rows):
+                self._say_of(edit, name, rows)
+
+    def _say_of(self, edit: Edit, name: str, rows: NDArray[np.intp]) -> None:
         if edit.op == "remove":
             self._removed[rows] = True
             return
-        if not edit.classes:
+        if not name:
             return
-        name = edit.classes[0]
         if edit.op == "keep":
             self._kept |= dict.fromkeys((name, i) for i in edit.ids)
             return
