@@ -38,10 +38,7 @@ SAME_ROOM = {
     "_demo": "project",
 }  # files of one room that lie beside it
 NO_ROOMS = {"utils", "util", "common", "helpers", "core", "internal", "base", "misc"}
-HEAVY = {
-    "torch", "openvino", "onnxruntime", "ray", "umap", "starlette", "uvicorn", "timm", "open_clip", "huggingface_hub",
-    "faiss",
-}  # fmt: skip
+HEAVY = {"torch", "openvino", "onnxruntime", "ray", "umap", "timm", "open_clip", "huggingface_hub", "faiss"}
 LATE = {
     "openvino",
     "torch",
@@ -52,6 +49,8 @@ LATE = {
     "pyarrow",
     "PIL",
     "numpy",
+    "starlette",
+    "uvicorn",
 }  # a command that only tells is quick
 
 
