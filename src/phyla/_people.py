@@ -188,7 +188,7 @@ class People(Opened):
         """uri of each readable file, copies too → id of its image."""
         table = self._table
         fine = table["row"] >= 0
-        return dict(zip(table["uri"][fine].tolist(), table["id"][fine].tolist(), strict=True))
+        return dict(zip(table["uri"][fine].tolist(), self.images.ids[table["row"][fine]].tolist(), strict=True))
 
     def _must_exist(self, groups: Sequence[int]) -> None:
         there = self.grouping.n_groups

@@ -7,7 +7,7 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -152,11 +152,11 @@ class Store:
         pq.write_table(pa.table(dict(columns)), buffer, compression="zstd")
         self.write(name, buffer.getbuffer())
 
-    def read_table(self, name: str) -> dict[str, NDArray[Any]]:
+    def read_table(self, name: str, columns: Sequence[str] | None = None) -> dict[str, NDArray[Any]]:
         import pyarrow.parquet as pq
 
         try:
-            table = pq.read_table(self.folder / name)
+            table = pq.read_table(self.folder / name, columns=columns)
         except ValueError as fault:  # pyarrow's ArrowInvalid is one
             raise _damaged(self.folder / name, fault) from fault
         return {column: table[column].to_numpy() for column in table.column_names}
