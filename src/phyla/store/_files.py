@@ -156,7 +156,7 @@ class Store:
         import pyarrow.parquet as pq
 
         try:
-            table = pq.read_table(self.folder / name, columns=columns)
+            table = pq.read_table(self.folder / name, columns=None if columns is None else list(columns))
         except ValueError as fault:  # pyarrow's ArrowInvalid is one
             raise _damaged(self.folder / name, fault) from fault
         return {column: table[column].to_numpy() for column in table.column_names}
