@@ -199,8 +199,8 @@ class Opened:
         of_group = np.full(grouping.n_groups, UNSORTED, np.int32)
         for group, name in said.names.items():
             of_group[group] = classes.index(name)
-        put(of_group[grouping.best], "group")
-        put(said.parts, "group")
+        of_group = np.where(said.parts >= 0, said.parts, of_group[grouping.best])
+        put(of_group, "group")
         if stage := self._spread:
             taught = self.store.read_json(f"{stage}/classes.json")
             classes += [name for name in taught if name not in classes]
@@ -213,6 +213,8 @@ class Opened:
                     best[row], accepted[row] = share[row].argmax(), False
             proba[:] = share[np.arange(n), best]
             put(column[best], "spread")
+            # A group that was named or split since is what it was called, until the next spread.
+            put(np.where(said.since >= self._current("spread_edits"), of_group, UNSORTED), "group")
         put(said.imported, "import")
         put(said.person, "person")
         for row, code in said.rejected:

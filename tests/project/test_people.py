@@ -79,6 +79,19 @@ class TestSaying:
         assert sorted(e.seq for e in project.edits) == list(range(60))
         assert (project.said.person[:60] >= 0).all()
 
+    def test_a_group_named_after_a_spread_is_called_so_at_once(self, answered: Project) -> None:
+        answered.spread(report=False, threads=1)
+        group = group_of(answered, "red")
+        answered.name(group, "scarlet")
+        rows, of = answered.rows(), answered.grouping.best
+        known = answered.said.person[answered._table["row"]] >= 0
+        called = {
+            n for n, g, k in zip(rows["name"], of[answered._table["row"]], known, strict=True) if g == group and not k
+        }
+        assert called == {"scarlet"}
+        answered.undo()
+        assert "scarlet" not in set(answered.rows()["name"])
+
     def test_a_removed_image_is_left_out_of_everything(self, answered: Project) -> None:
         gone = [uris(answered, "red", 1)[0], uris(answered, "blue", 30)[-1]]
         answered.remove(gone)

@@ -36,7 +36,8 @@ class Said:
 
     names : group → class. classes : in the order of their first mention. person, imported, seen, parts : (n,) int32
     codes, −1 = none: what a person said an image is; what a list said; what a group was called when the image stood for
-    it; the class that a split made of it.
+    it; the class that a split made of it. since : (n,) int32, the number of the last edit that named or split the group
+    of the image, −1 = none.
     rejected : (m, 2) int, rows and codes of the classes they are not of.
     removed : (n,) bool, images that shall not count. kept : (check, image id) of findings that a person found fine.
     """
@@ -47,6 +48,7 @@ class Said:
     imported: NDArray[np.int32]
     seen: NDArray[np.int32]
     parts: NDArray[np.int32]
+    since: NDArray[np.int32]
     rejected: NDArray[np.int_]
     removed: NDArray[np.bool_]
     kept: frozenset[tuple[str, str]]
@@ -85,8 +87,9 @@ class Replay:
         self._taken = 0
         self._codes: dict[str, int] = {}
         self._names: dict[int, str] = {}
-        self._person, self._imported, self._seen, self._parts = np.full((4, len(self._ids)), UNSORTED, np.int32)
-        self._removed = np.zeros(len(self._ids), bool)
+        n = len(self._ids)
+        self._person, self._imported, self._seen, self._parts, self._since = np.full((5, n), UNSORTED, np.int32)
+        self._removed = np.zeros(n, bool)
         self._rejected: dict[tuple[int, int], None] = {}
         self._kept: dict[tuple[str, str], None] = {}
 
@@ -101,8 +104,8 @@ class Replay:
         self._taken = len(edits)
         rejected = np.array(list(self._rejected), int).reshape(-1, 2)
         return Said(
-            dict(self._names), tuple(self._codes), self._person, self._imported, self._seen, self._parts, rejected,
-            self._removed, frozenset(self._kept),
+            dict(self._names), tuple(self._codes), self._person, self._imported, self._seen, self._parts, self._since,
+            rejected, self._removed, frozenset(self._kept),
         )  # fmt: skip
 
     def _rows_of(self, edit: Edit) -> list[tuple[str, NDArray[np.intp]]]:
@@ -135,15 +138,18 @@ class Replay:
             return
         code = self._codes.setdefault(name, len(self._codes))
         if edit.op in ("name", "merge"):
-            held = np.bincount(self._best[rows])
+            held = np.bincount(self._best[rows], minlength=int(self._best.max()) + 1)
             reached = held >= _REACHED * held.max() if edit.op == "merge" else np.arange(len(held)) == held.argmax()
             self._names |= dict.fromkeys(np.flatnonzero(reached).tolist(), name)
             self._seen[rows[: max(1, int(_SEEN * len(rows)))]] = code
+            self._since[reached[self._best]] = edit.seq
         elif edit.op == "reject":
             self._rejected |= dict.fromkeys((row, code) for row in rows.tolist())
             self._person[rows[self._person[rows] == code]] = UNSORTED
         else:
             {"import": self._imported, "split": self._parts}.get(edit.op, self._person)[rows] = code
+            if edit.op == "split":
+                self._since[rows] = edit.seq
             if edit.op != "import" and self._rejected:
                 for row in rows.tolist():
                     self._rejected.pop((row, code), None)
