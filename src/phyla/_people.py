@@ -15,13 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phyla import plugins, sources
+from phyla._looking import Looking
 from phyla._needs import needs
-from phyla._opened import LOG, Opened
+from phyla._opened import LOG
 from phyla._progress import Progress
 from phyla._spreading import spread
 from phyla._steps import Steps, limited, usable_threads, words_of
 from phyla._telling import draw
-from phyla.cluster import typicality
 from phyla.label.zero_shot import TEMPLATES, class_vectors, name_groups, prompt_weights, refine
 from phyla.neighbors import nearest_neighbors
 from phyla.store import Busy
@@ -31,7 +31,7 @@ _STAND_FOR = 100  # typical images that a group's name is remembered by
 _NEIGHBORS = 20  # of each image, as TypiClust (Hacohen et al., 2022) takes
 
 
-class People(Opened):
+class People(Looking):
     """A project that people name, answer and correct. Everything they say is a line of a log; nothing is forgotten."""
 
     draws = True  # the report anew after whatever is said; a page that is open has no need of it
@@ -55,18 +55,11 @@ class People(Opened):
 
     def split(self, group: int, names: Sequence[str]) -> list[int]:
         """Divide a group into as many parts as there are names, the largest first; return how many images each has."""
-        self._must_exist([group])
-        if len(names) < 2:
-            raise PhylaError("A group is split into two parts or more.", "Give a name for each.")
-        members = np.flatnonzero(self.grouping.best == group)
-        if len(members) < len(names):
-            raise PhylaError(f"{len(members)} images can't be split into {len(names)}.", "Give fewer names.")
-        parts = plugins.load("cluster", "kmeans")(len(names)).fit(self.near[members]).labels_
-        order = np.argsort(-np.bincount(parts, minlength=len(names)), kind="stable")
-        at = np.argsort(order)[parts]  # the place of each member's part
+        parts = [self.images.ids[rows].tolist() for rows in self.parts(group, len(names))]
+        called = [name for name, ids in zip(names, parts, strict=True) for _ in ids]
         with self._saying():
-            self._append("split", self.images.ids[members].tolist(), [names[place] for place in at.tolist()])
-        return np.bincount(parts, minlength=len(names))[order].tolist()
+            self._append("split", [i for ids in parts for i in ids], called)
+        return [len(ids) for ids in parts]
 
     def confirm(self, images: Sequence[str], name: str) -> None:
         """Say that each of `images` (their uris) is of the class `name`."""
@@ -174,14 +167,8 @@ class People(Opened):
 
     def _standing_for(self, groups: Sequence[int]) -> list[str]:
         """Ids of the images that stand for the groups: of each in turn the most typical."""
-        self._must_exist(groups)
-        grouping, near = self.grouping, self.near
-        ranked = []
-        for group in groups:
-            members = np.flatnonzero(grouping.best == group)
-            typical = typicality(near[members], np.zeros(len(members), np.int32))
-            ranked.append(self.images.ids[members[np.lexsort((-typical, -grouping.strength[members]))[:_STAND_FOR]]])
-        return [ids[rank] for rank in range(_STAND_FOR) for ids in ranked if rank < len(ids)]
+        ranked = [self.images.ids[self.foremost(group, _STAND_FOR)] for group in groups]
+        return [str(ids[rank]) for rank in range(_STAND_FOR) for ids in ranked if rank < len(ids)]
 
     @property
     def _id_of(self) -> dict[str, str]:
@@ -189,12 +176,6 @@ class People(Opened):
         table = self._table
         fine = table["row"] >= 0
         return dict(zip(table["uri"][fine].tolist(), self.images.ids[table["row"][fine]].tolist(), strict=True))
-
-    def _must_exist(self, groups: Sequence[int]) -> None:
-        there = self.grouping.n_groups
-        for group in groups:
-            if not 0 <= group < there:
-                raise PhylaError(f"There is no group {group}.", f"The groups are 0 to {there - 1}.")
 
     def _ids(self, images: Sequence[str]) -> list[str]:
         found = sources.match(list(images), self._id_of)

@@ -1,0 +1,424 @@
+"""The server: paths, each of which asks the project one thing."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import socket
+import sys
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager, suppress
+from functools import partial
+from threading import Lock
+from typing import Any
+
+import numpy as np
+from starlette.applications import Starlette
+from starlette.concurrency import iterate_in_threadpool, run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from phyla.app import _asked as asked
+from phyla.app._asked import Refused
+from phyla.app._events import Events
+from phyla.app._guard import Guard, TooMuch, refusal
+from phyla.app._jobs import Jobs, Running
+from phyla.app._page import KINDS, page
+from phyla.app._thumbs import Thumbs, lost
+from phyla.project import Project
+from phyla.store import Busy
+from phyla.types import PhylaError
+
+_SIDES = (96, 192, 384)
+_FOR_GOOD = {"Cache-Control": "private, max-age=31536000, immutable"}  # an address names the view: it never changes
+_MOST_ASKED, _MOST_ALIKE, _MOST_HISTORY, _MOST_PARTS = 200, 5000, 10_000, 20
+_EXPORTED = {"csv": "text/csv; charset=utf-8", "parquet": "application/vnd.apache.parquet", "zip": "application/zip"}
+
+
+_M_ARENA_MAX, _M_MMAP_THRESHOLD = -8, -3  # of glibc's malloc.h
+
+
+class Server:
+    """A project and what is kept beside it while a page shows it."""
+
+    def __init__(self, project: Project) -> None:
+        project.draws = False  # the report anew after each edit: nobody waits for it
+        self.project = project
+        self.thumbs = Thumbs(project.folder)
+        self.events = Events(self.state)
+        self.jobs = Jobs(project, self.events.tell)
+        self.saying = Lock()
+
+    def state(self) -> dict[str, Any]:
+        project = self.project
+        return {"seq": project.seq, "view": project.view, "job": self.jobs.now}
+
+    def warm(self) -> None:
+        """Make beforehand what the first view asks for."""
+        with suppress(PhylaError):
+            for by in ("group", "class"):
+                self.project.cards(by)
+            self.project.summary()
+
+    # ---- asking
+
+    def summary(self, request: Request) -> Any:
+        return self.project.summary() | {"job": self.jobs.now}
+
+    def cards(self, request: Request) -> Any:
+        return self.project.cards(request.query_params.get("by", "group"))
+
+    def rows(self, request: Request) -> Any:
+        given = request.query_params
+        return self.project.rows_of(given.get("of", "all"), given.get("order", "typical"))
+
+    def image(self, request: Request) -> Any:
+        return self.project.image(self._row(request))
+
+    def tree(self, request: Request) -> Any:
+        return self.project.tree(request.query_params.get("key", ""))
+
+    def history(self, request: Request) -> Any:
+        return self.project.history(asked.number(request.query_params.get("n", 200), "n", 1, _MOST_HISTORY))
+
+    def findings(self, request: Request) -> Any:
+        return self.project.findings_of(request.query_params.get("check", ""))
+
+    def ask(self, request: Request) -> Any:
+        n = asked.number(request.query_params.get("n", 20), "n", 1, _MOST_ASKED)
+        questions = self.project.suggest(n)
+        rows = self.project.rows_with([question["id"] for question in questions]).tolist()
+        return [
+            {"row": row, "why": q["why"], "guess": q["guess"] or None, "options": self.project.options(row)}
+            for row, q in zip(rows, questions, strict=True)
+        ]
+
+    def bought(self, request: Request) -> Any:
+        return self.project.bought()
+
+    def array(self, request: Request) -> Any:
+        return self.project.array(request.path_params["what"])
+
+    def _row(self, request: Request) -> int:
+        try:
+            return asked.number(request.path_params["row"], "A row", 0, len(self.project.images) - 1)
+        except Refused as fault:
+            raise Refused(fault.message, "The view may have changed: load it again.", 404) from None
+
+    # ---- pictures
+
+    def thumb(self, request: Request) -> Response:
+        row, side = self._row(request), asked.number(request.query_params.get("side", 96), "side")
+        if side not in _SIDES:
+            raise Refused(f"There are no pictures of {side} pixels.", f"There are: {', '.join(map(str, _SIDES))}.")
+        id = str(self.project.images.ids[row])
+        headers = self._kept_for(request, f'"{id}-{side}"')
+        if request.headers.get("if-none-match") == headers["ETag"]:
+            return Response(status_code=304, headers=headers)
+        try:
+            data = self.thumbs.get(id, side, partial(self.project.thumbnail, row, side)).result()
+        except (OSError, PhylaError) as fault:
+            raise Refused(lost(fault).message, "", 410) from fault
+        return Response(data, media_type="image/webp", headers=headers)
+
+    def picture(self, request: Request) -> Response:
+        row = self._row(request)
+        headers = self._kept_for(request, f'"{self.project.images.ids[row]}"')
+        if request.headers.get("if-none-match") == headers["ETag"]:
+            return Response(status_code=304, headers=headers)
+        try:
+            data, kind = self.project.picture(row)
+        except (OSError, PhylaError) as fault:
+            raise Refused(lost(fault).message, "", 410) from fault
+        return Response(data, media_type=kind, headers=headers)
+
+    def _kept_for(self, request: Request, etag: str) -> dict[str, str]:
+        """For good, where the address names the view that there is; another's rows mean other pictures."""
+        is_now = request.query_params.get("v") == self.project.view
+        return {"ETag": etag} | (_FOR_GOOD if is_now else {"Cache-Control": "no-cache"})
+
+    # ---- saying
+
+    def say(self, told: dict[str, Any]) -> Any:
+        project, n = self.project, len(self.project.images)
+        op = told.get("op")
+        with self.saying:
+            match op:
+                case "name":
+                    project.name(self._group(told.get("group")), asked.name(told.get("name")))
+                case "merge":
+                    groups = told.get("groups")
+                    if not isinstance(groups, list) or not 0 < len(groups) <= project.grouping.n_groups:
+                        raise Refused("groups must be a list of groups.")
+                    project.merge([self._group(group) for group in groups], asked.name(told.get("name")))
+                case "split":
+                    names = told.get("names")
+                    if not isinstance(names, list) or not 2 <= len(names) <= _MOST_PARTS:
+                        raise Refused(f"names must be a list of 2 to {_MOST_PARTS} names.")
+                    project.split(self._group(told.get("group")), [asked.name(name) for name in names])
+                case "confirm" | "move" | "reject":
+                    project.say(op, self._ids(told, n), asked.name(told.get("name")))
+                case "remove":
+                    project.say(op, self._ids(told, n))
+                case "keep":
+                    project.say(op, self._ids(told, n), asked.name(told.get("check")))
+                case "undo":
+                    which = told.get("seq")
+                    if which is not None and asked.number(which, "seq") >= project.seq:
+                        raise Refused(f"There is no edit {which}.", f"There are {project.seq}, from 0.", 404)
+                    if which is None and not project.summary()["can_undo"]:
+                        raise Refused("There is nothing to undo.", "", 409)
+                    project.undo(which)
+                case "redo":
+                    if project.redoable is None:
+                        raise Refused("There is nothing to redo.", "What was said after an undo stands.", 409)
+                    project.redo()
+                case _:
+                    raise Refused("There is no such edit.", "op: name, merge, split, confirm, move, reject, …")
+            seq = project.seq - 1
+        self.events.tell()
+        self.jobs.spread_if_due()
+        return {"seq": seq}
+
+    def _ids(self, told: dict[str, Any], n: int) -> list[str]:
+        return self.project.images.ids[asked.rows(told.get("rows"), n)].tolist()
+
+    def _group(self, value: Any) -> int:
+        groups = self.project.grouping.n_groups
+        try:
+            return asked.number(value, "A group", 0, groups - 1)
+        except Refused as fault:
+            raise Refused(fault.message, "The view may have changed: load it again.", 404) from None
+
+    def preview(self, told: dict[str, Any]) -> Any:
+        return self.project.preview(
+            self._group(told.get("group")), asked.number(told.get("parts"), "parts", 2, _MOST_PARTS)
+        )
+
+    def start(self, told: dict[str, Any]) -> Any:
+        job = self.jobs.start(asked.text(told.get("what"), "what"))
+        self.events.tell()
+        return job
+
+    def alike(self, told: dict[str, Any]) -> Any:
+        n = asked.number(told.get("n", 200), "n", 1, _MOST_ALIKE)
+        if "text" in told:
+            return self.project.alike_words(asked.text(told["text"], "text"), n)
+        return self.project.alike(asked.rows(told.get("rows"), len(self.project.images)).tolist(), n)
+
+    async def alike_picture(self, request: Request) -> Response:
+        n = asked.number(request.query_params.get("n", 200), "n", 1, _MOST_ALIKE)
+        data = await request.body()
+        return JSONResponse(await run_in_threadpool(self.project.alike_picture, data, n))
+
+    async def export(self, request: Request) -> Response:
+        told = await asked.body(request)
+        format = told.get("format")
+        if format not in _EXPORTED:
+            raise Refused("There is no such format.", f"There is: {', '.join(_EXPORTED)}.")
+        project = self.project
+        if "rows" in told:
+            rows = asked.rows(told["rows"], len(project.images))
+        else:
+            rows = await run_in_threadpool(project.rows_of, asked.text(told.get("of", "all"), "of"))
+        name = f"{_plain(project.folder.absolute().stem)}.{format}"
+        return StreamingResponse(
+            iterate_in_threadpool(await run_in_threadpool(project.take, rows, format)),
+            media_type=_EXPORTED[format],
+            headers={"Content-Disposition": f'attachment; filename="{name}"'},
+        )
+
+    async def news(self, request: Request) -> Response:
+        return StreamingResponse(self.events.stream(), media_type="text/event-stream")
+
+    # ---- the page
+
+    async def page(self, request: Request) -> Response:
+        name = request.path_params.get("name") or "index.html"
+        file = page().get(name)
+        if file is None:
+            raise HTTPException(404)
+        data = await run_in_threadpool(file.read_bytes)
+        return Response(data, media_type=KINDS[file.suffix], headers={"Cache-Control": "no-cache"})
+
+    def routes(self) -> list[Route]:
+        asks = {
+            "summary": self.summary, "cards": self.cards, "rows": self.rows, "image/{row}": self.image,
+            "tree": self.tree, "history": self.history, "findings": self.findings, "ask": self.ask,
+            "bought": self.bought, "array/{what}": self.array,
+        }  # fmt: skip
+        says = {"edits": self.say, "preview": self.preview, "jobs": self.start, "alike": self.alike}
+        return [
+            *(Route(f"/api/{path}", _asking(work), methods=["GET"]) for path, work in asks.items()),
+            *(Route(f"/api/{path}", _saying(work), methods=["POST"]) for path, work in says.items()),
+            Route("/api/alike/picture", self.alike_picture, methods=["POST"]),
+            Route("/api/export", self.export, methods=["POST"]),
+            Route("/api/events", self.news, methods=["GET"]),
+            Route("/thumb/{row}", _asking(self.thumb), methods=["GET"]),
+            Route("/picture/{row}", _asking(self.picture), methods=["GET"]),
+            Route("/", self.page, methods=["GET"]),
+            Route("/{name}", self.page, methods=["GET"]),
+        ]
+
+
+def _asking(work: Callable[[Request], Any]) -> Callable[[Request], Any]:
+    async def answer(request: Request) -> Response:
+        return await run_in_threadpool(lambda: _answered(work(request)))
+
+    return answer
+
+
+def _saying(work: Callable[[dict[str, Any]], Any]) -> Callable[[Request], Any]:
+    async def answer(request: Request) -> Response:
+        told = await asked.body(request)
+        return await run_in_threadpool(lambda: _answered(work(told)))
+
+    return answer
+
+
+def _answered(told: Any) -> Response:
+    if isinstance(told, Response):
+        return told
+    if isinstance(told, np.ndarray):
+        return Response(np.ascontiguousarray(told).tobytes(), media_type="application/octet-stream")
+    return JSONResponse(told)
+
+
+def _plain(name: str) -> str:
+    """A file's name that may stand in a header."""
+    return "".join(c if c.isascii() and (c.isalnum() or c in "-_ ") else "_" for c in name).strip() or "phyla"
+
+
+async def _fault(request: Request, fault: Exception) -> Response:
+    match fault:
+        case HTTPException():
+            error = "There is nothing here." if fault.status_code == 404 else str(fault.detail)
+            return refusal(error, "", fault.status_code)
+        case Refused():
+            return refusal(fault.message, fault.hint, fault.status)
+        case Busy() | Running():
+            return refusal(fault.message, fault.hint, 409)
+        case PhylaError():
+            return refusal(fault.message, fault.hint, 404 if fault.message.startswith("There ") else 400)
+        case TooMuch():
+            return refusal("That is more than can be taken at once.", "Send less.", 413)
+        case ClientDisconnect():
+            return Response(status_code=499)
+    return refusal("A fault of Phyla's own.", f"Please report it: {type(fault).__name__}.", 500)
+
+
+def application(project: Project, *, token: str, hosts: Iterable[str]) -> Starlette:
+    """The ASGI application that shows `project` to who holds `token`, under the names `hosts` (with their ports)."""
+    server = Server(project)
+
+    @asynccontextmanager
+    async def living(app: Starlette) -> AsyncIterator[None]:
+        watching = asyncio.create_task(server.events.watch())
+        warming = asyncio.create_task(run_in_threadpool(server.warm))
+        try:
+            yield
+        finally:
+            watching.cancel()
+            server.events.close()
+            await asyncio.wait([warming])
+            server.thumbs.close()
+
+    app = Starlette(
+        routes=server.routes(),
+        lifespan=living,
+        middleware=[Middleware(Guard, token=token, hosts=hosts)],
+        exception_handlers={kind: _fault for kind in (HTTPException, PhylaError, TooMuch, ClientDisconnect, Exception)},
+    )
+    app.state.server = server
+    return app
+
+
+def serve(
+    project: Project,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    token: str | None = None,
+    open_browser: bool = True,
+    expose: bool = False,
+    tell: Callable[[str], object] | None = None,
+) -> None:
+    """Show `project` in the browser until interrupted.
+
+    Parameters
+    ----------
+    host : where to listen. Another than this machine itself is refused unless `expose`: whoever reads the address then
+        sees the pictures and may change what was said.
+    port : 0 takes a free one. token : a new one each time. tell : is given the address; by default it is printed.
+    """
+    import uvicorn
+
+    if host not in ("127.0.0.1", "localhost", "::1") and not expose:
+        raise PhylaError(
+            f"{host} can be reached from other machines.", "Say so: --expose. Who has the address can then do all."
+        )
+    _be_thrifty()
+    token = token or secrets.token_urlsafe(24)
+    listening = _listen(host, port)
+    port = listening.getsockname()[1]
+    app = application(project, token=token, hosts=[_with_port(name, port) for name in _names(host)])
+    shown = {"0.0.0.0": socket.gethostname(), "::": socket.gethostname()}.get(host, host)
+    address = f"http://{_with_port(shown, port)}/?token={token}"
+    (tell or partial(print, "Open", flush=True))(address)
+    config = uvicorn.Config(
+        app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=2, lifespan="on"
+    )
+    server = uvicorn.Server(config)
+    if open_browser:
+        import threading
+        import webbrowser
+
+        threading.Timer(0.3, webbrowser.open, (address,)).start()
+    with suppress(KeyboardInterrupt):
+        server.run(sockets=[listening])
+
+
+def _be_thrifty() -> None:
+    """Have the C library give memory back: every thread that ever held a large array would keep room for it."""
+    if sys.platform == "linux":
+        import ctypes
+
+        with suppress(OSError, AttributeError):
+            libc = ctypes.CDLL(None)
+            libc.mallopt(_M_ARENA_MAX, 2)
+            libc.mallopt(_M_MMAP_THRESHOLD, 1 << 20)
+    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    if sys.platform != "win32":
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host, port))
+        listening.listen(128)  # who has the address is not refused while the server still starts
+    except OSError as fault:
+        listening.close()
+        raise PhylaError(
+            f"{_with_port(host, port)} can't be listened at: {fault.strerror}.", "Ask for another --port."
+        ) from fault
+    return listening
+
+
+def _names(host: str) -> set[str]:
+    names = {"127.0.0.1", "localhost", "::1", host}
+    if host not in ("127.0.0.1", "localhost", "::1"):
+        own = socket.gethostname()
+        names |= {own, socket.getfqdn()}
+        with suppress(OSError):
+            names |= {str(told[4][0]) for told in socket.getaddrinfo(own, None)}
+    return names - {"0.0.0.0", "::"}
+
+
+def _with_port(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

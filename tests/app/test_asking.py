@@ -1,0 +1,219 @@
+"""Every path that shows something."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from tab import HOST, Page
+
+from phyla import sources
+
+N = 120  # pictures of the small project
+
+
+def test_the_page_and_its_files(page: Page) -> None:
+    answer = page.client.get("/")
+    assert answer.headers["content-type"] == "text/html; charset=utf-8" and "page.js" in answer.text
+    assert page.client.get("/page.js").headers["content-type"] == "text/javascript; charset=utf-8"
+
+
+def test_the_summary_has_what_the_page_reads(page: Page) -> None:
+    told = page.get("summary")
+    text = (Path(__file__).parents[2] / "web/src/api.ts").read_text()
+    block = text[text.index("export interface Summary {") :]
+    fields = {line.split(":")[0].strip() for line in block[: block.index("\n}")].splitlines()[1:]}
+    assert told.keys() == fields
+    assert (told["images"], told["files"], told["groups"], told["seq"]) == (N, N, 3, 0)
+    assert told["mapped"] and not told["audited"] and not told["can_undo"] and not told["read_only"]
+
+
+def test_cards_of_groups(page: Page) -> None:
+    cards = page.get("cards", by="group")
+    assert sum(card["size"] for card in cards) + page.get("summary")["unsorted"] == N
+    assert sorted(card["place"] for card in cards) == [0, 0.5, 1]
+    for card in cards:
+        rows = page.array("rows", of=card["of"], order="typical")
+        assert card["typical"] == rows[:12].tolist() and len(rows) == card["size"]
+    assert page.get("cards", by="class") == []
+
+
+def test_similar_groups_lie_next_to_each_other() -> None:
+    from phyla._tree import in_line
+
+    along = np.array([[3.0], [0.0], [2.0], [1.0]])
+    order = np.argsort(in_line(along))
+    assert along[order, 0].tolist() in ([0, 1, 2, 3], [3, 2, 1, 0])
+
+
+@pytest.mark.parametrize("order", ["typical", "uncertain", "name", "time"])
+def test_orders_hold_the_same_rows(page: Page, order: str) -> None:
+    rows = page.array("rows", of="all", order=order)
+    assert sorted(rows.tolist()) == list(range(N))
+    if order == "name":
+        assert rows.tolist() == list(range(N))
+    if order == "uncertain":
+        assert (np.diff(page.project.grouping.strength[rows]) >= 0).all()
+
+
+@pytest.mark.parametrize(
+    "of",
+    ["", "all2", "group:", "group:3", "group:-1", "group:1.5", "class:none", "tree:g9", "tree:../x", "part:0:2",
+     "part:0:1:0", "part:0:99:0", "\x00", "class:" + "x" * 10_000],
+)  # fmt: skip
+def test_unknown_selectors(page: Page, of: str) -> None:
+    answer = page.client.get("/api/rows", params={"of": of, "order": "typical"})
+    assert answer.status_code in (400, 404) and len(answer.text) < 500
+
+
+def test_one_image(page: Page) -> None:
+    told = page.get("image/5")
+    assert told["uri"] == str(page.project.images.uris[5]) and told["copies"] == []
+    assert (told["width"], told["height"], told["origin"], told["accepted"]) == (24, 24, "", True)
+    assert told["group"] == page.project.grouping.labels[5]
+
+
+def test_arrays(page: Page) -> None:
+    assert page.array("array/groups").tolist() == page.project.grouping.labels.tolist()
+    assert set(page.array("array/labels").tolist()) == {-1}
+    points = page.array("array/points", "<f4")
+    assert len(points) == 2 * N and np.abs(points).max() == pytest.approx(1, abs=1e-5)
+    assert len(page.array("array/strength", np.uint8)) == len(page.array("array/severity", np.uint8)) == N
+    assert page.client.get("/api/array/X").status_code == 404
+
+
+def test_labels_count_in_the_classes_of_the_summary(page: Page) -> None:
+    page.say("name", group=1, name="blue")
+    page.say("confirm", rows=[0], name="only once said")
+    page.say("confirm", rows=[0], name="green")  # so that a class has no image any more
+    classes, labels = page.get("summary")["classes"], page.array("array/labels")
+    assert [of["images"] for of in classes] == np.bincount(labels[labels >= 0]).tolist()
+    assert classes[labels[0]]["name"] == "green"
+
+
+def test_the_tree_reaches_every_picture(page: Page) -> None:
+    def below(key: str) -> list[int]:
+        node = page.get("tree", key=key)
+        if node["rows"] is not None:
+            assert node["size"] == len(node["rows"])
+            return node["rows"]
+        found = []
+        for child in node["children"]:
+            found += child["rows"] if child["rows"] is not None else below(child["key"])
+        return found
+
+    root = page.get("tree")
+    assert root["size"] == N and root["of"] == "all"
+    assert sorted(below("")) == list(range(N))
+    group = page.get("tree", key="g0")
+    assert group == page.get("tree", key="g0")
+    for part in group["children"]:
+        rows = page.array("rows", of=part["of"], order="typical")
+        assert len(rows) == part["size"]
+
+
+@pytest.mark.parametrize("key", ["g9", "g", "m99", "g0.9", "g0.x", "g0..0", "u.0.0.0", "../..", "g" + "9" * 500])
+def test_unknown_nodes(page: Page, key: str) -> None:
+    assert page.client.get("/api/tree", params={"key": key}).status_code == 404
+
+
+def test_what_is_alike_is_of_one_colour(page: Page) -> None:
+    names = [Path(uri).name for uri in page.project.images.uris]
+    red = [row for row, name in enumerate(names) if name.startswith("red")]
+    found = page.post("alike", {"rows": red[:3], "n": 20})
+    assert len(found) == 20 and not set(found) & set(red[:3])
+    assert {names[row].partition("_")[0] for row in found} == {"red"}
+    page.say("remove", rows=found[:5])
+    assert not set(page.post("alike", {"rows": red[:3], "n": 20})) & set(found[:5])
+
+
+def test_a_dropped_picture_finds_itself(page: Page) -> None:
+    data = Path(str(page.project.images.uris[7])).read_bytes()
+    answer = page.client.post("/api/alike/picture?n=12", content=data, headers={"Content-Type": "image/png"})
+    assert 7 in answer.json()  # others are the same to the fake network
+    for broken in (b"", b"no picture", data[:40]):
+        answer = page.client.post("/api/alike/picture?n=5", content=broken)
+        assert answer.status_code == 400 and answer.json()["ok"] is False
+
+
+def test_words_find_what_they_name(page: Page) -> None:
+    names = [Path(uri).name for uri in page.project.images.uris]
+    assert {names[row].partition("_")[0] for row in page.post("alike", {"text": "blue", "n": 10})} == {"blue"}
+    assert page.get("summary")["reads_words"]
+    page.refused("alike", {"text": " "}, 400)
+    page.refused("alike", {"text": "x" * 10_000}, 400)
+    page.refused("alike", {}, 400)
+
+
+def test_words_need_a_network_that_reads(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("phyla._found.words_of", lambda *told: None)
+    assert "read words" in page.refused("alike", {"text": "a dog"}, 400)
+    assert not page.get("summary")["reads_words"]
+
+
+def test_thumbnails_show_the_whole_picture(page: Page) -> None:
+    for side, shown in ((96, 96), (192, 96), (384, 96)):  # 24 pixels are enlarged four times at most
+        answer = page.client.get("/thumb/3", params={"side": side, "v": page.project.view})
+        assert answer.headers["content-type"] == "image/webp" and "immutable" in answer.headers["cache-control"]
+        assert Image.open(io.BytesIO(answer.content)).size == (shown, shown)
+    again = page.client.get(
+        "/thumb/3", params={"side": 96}, headers={"If-None-Match": f'"{page.project.images.ids[3]}-96"'}
+    )
+    assert again.status_code == 304 and again.headers["cache-control"] == "no-cache"
+    assert page.client.get("/thumb/3", params={"side": 97}).status_code == 400
+
+
+def test_a_picture_comes_as_it_is(page: Page) -> None:
+    answer = page.client.get("/picture/3")
+    assert answer.headers["content-type"] == "image/png"
+    assert answer.content == Path(str(page.project.images.uris[3])).read_bytes()
+
+
+def test_a_lost_picture_is_told(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+    def lost(self: object, uri: str) -> bytes:
+        raise FileNotFoundError(2, "No such file", uri)
+
+    monkeypatch.setattr(type(sources.open_source(page.project.show()["source"])), "read", lost)
+    for path in ("/thumb/9?side=96", "/picture/9"):
+        assert page.client.get(path).status_code == 410
+
+
+def test_questions(page: Page) -> None:
+    asked = page.get("ask", n=3)
+    assert len({question["row"] for question in asked}) == 3 and all(question["why"] for question in asked)
+    page.say("confirm", rows=[asked[0]["row"]], name="red")
+    assert asked[0]["row"] not in {question["row"] for question in page.get("ask", n=5)}
+    for n in (0, -1, 10**6, "x", "1.5"):
+        assert page.client.get("/api/ask", params={"n": n}).status_code == 400
+
+
+def test_export_of_a_selection(page: Page) -> None:
+    page.say("name", group=0, name="../../a/b<i>")
+    size = page.get("cards", by="group")[0]["size"]
+    table = page.client.post("/api/export", json={"of": "group:0", "format": "csv"})
+    assert table.headers["content-disposition"] == 'attachment; filename="project.csv"'
+    lines = table.text.splitlines()
+    assert lines[0].startswith("uri,group,name") and len(lines) == 1 + size
+    archive = page.client.post("/api/export", json={"rows": [0, 1, 5], "format": "zip"})
+    names = zipfile.ZipFile(io.BytesIO(archive.content)).namelist()
+    assert len(names) == 3 and not any(name.startswith(("/", "..")) or "/../" in name for name in names)
+    import pyarrow.parquet as pq
+
+    parquet = page.client.post("/api/export", json={"of": "all", "format": "parquet"})
+    assert pq.read_table(io.BytesIO(parquet.content)).num_rows == N
+    page.refused("export", {"of": "all", "format": "exe"}, 400)
+    page.refused("export", {"of": "group:77", "format": "csv"}, 404)
+    page.refused("export", {"rows": [N], "format": "csv"}, 404)
+
+
+def test_what_is_not_there(page: Page) -> None:
+    for path in ("/api/nothing", "/nothing.js", "/api/", "/thumb/"):
+        answer = page.client.get(path)
+        assert answer.status_code == 404 and json.loads(answer.text)["ok"] is False
+    assert page.client.get("/api/edits").status_code == 405
+    assert page.client.base_url.netloc == HOST.encode()
