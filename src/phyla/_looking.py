@@ -19,7 +19,7 @@ from phyla._taking import FORMATS, take_away
 from phyla._tree import in_line
 from phyla.label import in_force
 from phyla.store import read_array
-from phyla.types import UNSORTED, PhylaError
+from phyla.types import ORIGINS, UNSORTED, PhylaError
 
 _TYPICAL = 12  # rows that a card shows
 _SHOWN_OF_AN_EDIT = 12
@@ -144,7 +144,7 @@ class Looking(Found):
             "height": int(images.height[row]),
             "group": int(self.grouping.labels[row]),
             "name": now.classes[code] if code >= 0 else None,
-            "origin": "removed" if now.removed[row] else str(labels.origin[row]),
+            "origin": ORIGINS[labels.origin[row]],
             "strength": round(float(now.proba[row]), 4),
             "accepted": bool(now.accepted[row]) and not now.removed[row],
         }

@@ -15,7 +15,7 @@ from phyla._steps import open_picture
 from phyla.cluster import leading
 from phyla.label import Replay, Said
 from phyla.store import Store, read_array
-from phyla.types import UNSORTED, Edit, Finding, Grouping, Images, Labels, PhylaError
+from phyla.types import ORIGINS, UNSORTED, Edit, Finding, Grouping, Images, Labels, PhylaError
 
 LOG = "edits.jsonl"
 
@@ -187,12 +187,12 @@ class Opened:
     def _make_labels(self) -> Labels:
         grouping, said = self.grouping, self.said
         n, classes = len(grouping.best), list(said.classes)
-        codes, origin = np.full(n, UNSORTED, np.int32), np.full(n, "", "<U7")
+        codes, origin = np.full(n, UNSORTED, np.int32), np.zeros(n, np.uint8)
         proba, accepted = grouping.strength.copy(), grouping.labels != UNSORTED
 
         def put(new: NDArray[np.int32], by: str) -> None:
             known = new >= 0
-            codes[known], origin[known] = new[known], by
+            codes[known], origin[known] = new[known], ORIGINS.index(by)
             if by in ("person", "import"):
                 proba[known], accepted[known] = 1, True
 
@@ -219,8 +219,9 @@ class Opened:
         put(said.person, "person")
         for row, code in said.rejected:
             if codes[row] == code:  # of all that was said of the image, only what it is not remains
-                codes[row], origin[row], accepted[row] = UNSORTED, "", False
-        codes[said.removed], origin[said.removed], accepted[said.removed] = UNSORTED, "removed", False
+                codes[row], origin[row], accepted[row] = UNSORTED, 0, False
+        gone = said.removed
+        codes[gone], origin[gone], accepted[gone] = UNSORTED, ORIGINS.index("removed"), False
         return Labels(codes, tuple(classes), origin, proba, accepted)
 
     @property
@@ -315,5 +316,5 @@ class Opened:
             "strength": np.where(fine, labels.proba[row], 0).astype(np.float32),
             "left_out": np.where(fine, ~labels.accepted[row], True),
             "fault": np.array([f or "" for f in table["fault"]], object),
-            "origin": np.where(fine, labels.origin[row], "").astype(object),
+            "origin": np.array(ORIGINS, object)[np.where(fine, labels.origin[row], 0)],
         }

@@ -113,6 +113,7 @@ def _parser() -> argparse.ArgumentParser:
     add("project")
     add("to", help="OUT.csv, OUT.parquet, or a folder")
     add("--copy", action="store_true", help="put copies into the folders instead of links")
+    add("--page", action="store_true", help="write the page as a folder that opens from the disk, to look at only")
     add("--force", action="store_true", help="replace a file or add to a folder that is there")
     add = verb(_predict, "predict", "Assign new images to a project's groups.")
     add("project")
@@ -263,7 +264,15 @@ def _audit(args: argparse.Namespace) -> Any:
 def _export(args: argparse.Namespace) -> Any:
     from phyla.project import Project
 
-    count = Project(args.project).export(args.to, copy=args.copy, force=args.force)
+    project = Project(args.project)
+    if args.page:
+        from phyla._progress import Progress
+        from phyla.app import export_page
+
+        with Progress(quiet=args.json)("drawing", len(project.images), len(project.images)) as advance:
+            count = export_page(project, args.to, force=args.force, advance=advance)
+    else:
+        count = project.export(args.to, copy=args.copy, force=args.force)
     return {"to": args.to, "written": count}, lambda told: f"{told['written']:,} written to {told['to']}."
 
 

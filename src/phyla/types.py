@@ -16,9 +16,10 @@ if TYPE_CHECKING:  # `phyla --help` has no need of NumPy
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["Edit", "Finding", "Grouping", "Images", "Labels", "PhylaError", "Recipe"]
+__all__ = ["ORIGINS", "Edit", "Finding", "Grouping", "Images", "Labels", "PhylaError", "Recipe"]
 
 UNSORTED = -1  # the label of an image that was left out
+ORIGINS = ("", "group", "spread", "import", "person", "removed")  # whose word the class of an image is
 
 
 class PhylaError(Exception):
@@ -120,14 +121,14 @@ class Edit:
 class Labels:
     """What each of n images is, by the best word there is for it.
 
-    codes : (n,) int32 into `classes`, −1 = nothing is known. origin : (n,) str, whose word it is: "person", "import",
-    "spread", "group" (its group has a name), "removed" (by a person), or "". proba : (n,) float32, how probable; 1
-    where a person said so. accepted : (n,) bool, good enough to be used unseen.
+    codes : (n,) int32 into `classes`, −1 = nothing is known. origin : (n,) uint8 into `ORIGINS`, whose word it is; a
+    group's is that of its name. proba : (n,) float32, how probable; 1 where a person said so. accepted : (n,) bool,
+    good enough to be used unseen.
     """
 
     codes: NDArray[np.int32]
     classes: tuple[str, ...]
-    origin: NDArray[np.str_]
+    origin: NDArray[np.uint8]
     proba: NDArray[np.float32]
     accepted: NDArray[np.bool_]
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from phyla.project import Project
-from phyla.types import PhylaError
+from phyla.types import ORIGINS, PhylaError
 
 COLOURS = ("red", "green", "blue")
 
@@ -185,7 +185,7 @@ class TestSaying:
         answered.label({uri: "mislabelled" for uri in [one, *others]}, unchecked=True)
         labels = answered.labels
         at = {u: i for i, u in enumerate(answered.images.uris.tolist())}
-        assert labels.origin[at[one]] == "person" and labels.classes[labels.codes[at[one]]] == "red"
+        assert ORIGINS[labels.origin[at[one]]] == "person" and labels.classes[labels.codes[at[one]]] == "red"
         assert labels.origin[at[others[-1]]] == "import"
 
 

@@ -79,7 +79,7 @@ class Replay:
     """
 
     def __init__(self, ids: NDArray[np.str_], best: NDArray[np.int32]) -> None:
-        self._ids, self._order, self._best = ids, np.argsort(ids), best
+        self._ids, self._order, self._best = ids, np.argsort(ids).astype(np.int32), best
         self._rows: dict[int, list[tuple[str, NDArray[np.intp]]]] = {}  # what `_rows_of` gave
         self._begin()
 

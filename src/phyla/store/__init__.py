@@ -5,7 +5,8 @@
     images/KEY.parquet              the table of images
     scan/00000.parquet …            what reading each file once told (append-only sequence)
     features/KEY/00000.npy …        one network's features, float16, with 00000.ids.npy beside
-    reduced/KEY/, groups/KEY/, map/KEY/
+    reduced/KEY/, groups/KEY/, map/KEY/, spread/KEY/, audit/KEY.json
+    near/, thumbs/                  what the page keeps to be quick; may be deleted
     edits.jsonl                     what people said (append-only), with edits.jsonl.lock beside
 
 A file is either there and whole or not there. Nothing is a pickle.

@@ -41,6 +41,7 @@ class Store:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._meta: tuple[tuple[int, ...], dict[str, Any]] = (), {}
 
     # ---- the folder itself
 
@@ -81,13 +82,18 @@ class Store:
         return self.folder / _META
 
     def meta(self) -> dict[str, Any]:
-        """What phyla.json says; empty in a folder where nothing has been finished."""
-        if not self._meta_path.exists():
-            return {}
+        """What phyla.json says; empty in a folder where nothing has been finished. Read again when it was replaced."""
         try:
-            return json.loads(self._meta_path.read_text(encoding="utf-8"))
-        except ValueError as fault:
-            raise PhylaError(f"{self._meta_path} is damaged: {fault}.", "Restore it from a backup.") from fault
+            stat = self._meta_path.stat()
+        except FileNotFoundError:
+            return {}
+        seen = stat.st_ino, stat.st_mtime_ns, stat.st_size
+        if self._meta[0] != seen:
+            try:
+                self._meta = seen, json.loads(self._meta_path.read_text(encoding="utf-8"))
+            except ValueError as fault:
+                raise PhylaError(f"{self._meta_path} is damaged: {fault}.", "Restore it from a backup.") from fault
+        return dict(self._meta[1])
 
     def update_meta(self, **changes: Any) -> None:
         self.write_json(_META, {"format": FORMAT, **self.meta(), **changes})

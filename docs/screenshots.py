@@ -1,0 +1,190 @@
+"""Take the pictures of the page that docs/page.md shows: each view, light and dark, as WebP into docs/page/.
+
+    pip install '.[test]' pillow playwright     # and Chromium, from the system or by: playwright install chromium
+    python docs/screenshots.py                  # sorts the digits of phyla demo first: a minute
+    python docs/screenshots.py --project DIGITS.phyla --labels labels.csv
+
+A project that is given is copied, and stays as it is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from playwright.sync_api import sync_playwright
+
+from phyla import sources
+from phyla.project import Project
+
+OUT = Path(__file__).parent / "page"
+SIZE = {"width": 1280, "height": 800}
+TOGETHER = 1_500_000  # bytes of all pictures
+ANSWERS = 40
+UNNAMED = 2  # groups that are left without a name: the smallest
+BY_HAND = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+BROWSERS = ("/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome")
+
+
+def talked_of(project: Project, labels: Path) -> None:
+    """Say a few things of a project, so that every view has something to show."""
+    truth = getattr(sources.open_source(labels), "labels", dict)()
+    uris = [str(uri) for uri in project.images.uris]
+    found = sources.match(list(truth), {uri: uri for uri in uris})
+    known = {uri: str(name) for uri, name in zip(found, truth.values(), strict=True) if uri is not None}
+
+    def called(name: str) -> str:
+        return BY_HAND[int(name)] if name.isdigit() and int(name) < len(BY_HAND) else name
+
+    def answer(n: int) -> None:
+        asked = [told["uri"] for told in project.suggest(n)]
+        project.label({uri: called(known[uri]) for uri in asked if uri in known})
+
+    cards = sorted(project.cards("group"), key=lambda card: -card["size"])
+    for card in cards[: max(1, len(cards) - UNNAMED)]:
+        commonest = Counter(known.get(uris[row], "") for row in card["typical"]).most_common(1)[0][0]
+        if card["group"] is not None and commonest:
+            project.name(card["group"], called(commonest))
+    project.spread(report=False)
+    for _ in range(4):  # in turns, so that there is a curve of what the answers bought
+        answer(ANSWERS // 4)
+        project.spread(report=False)
+    project.audit(report=False)
+    project.name(cards[0]["group"], "a slip")
+    project.undo()
+
+
+@contextmanager
+def served(project: Project) -> Iterator[str]:
+    """The address of the page of a project, while it is shown."""
+    import uvicorn
+
+    from phyla.app import application
+
+    listening = socket.create_server(("127.0.0.1", 0))
+    host, token = f"127.0.0.1:{listening.getsockname()[1]}", "of-the-screenshots"
+    app = application(project, token=token, hosts=[host])
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
+    thread.start()
+    until = time.monotonic() + 10
+    while not server.started and time.monotonic() < until:
+        time.sleep(0.01)
+    yield f"http://{host}/?token={token}"
+    server.should_exit = True
+    thread.join(5)
+
+
+def go(page: Any, view: str) -> None:
+    page.evaluate("view => void (location.hash = '#/' + view)", view)
+
+
+def settled(page: Any) -> None:
+    """Wait until every picture in sight is there."""
+    page.wait_for_load_state("load")
+    page.wait_for_timeout(600)
+    page.wait_for_function("[...document.images].every(image => image.complete || image.loading === 'lazy')")
+    page.wait_for_timeout(200)
+
+
+def views(page: Any, project: Project) -> Iterator[str]:
+    """Bring up each view in turn, and tell its name once it can be photographed."""
+    cards = sorted(project.cards("group"), key=lambda card: -card["size"])
+    yield "groups"
+    go(page, f"group/{cards[1]['of'].replace(':', '%3A')}")
+    page.get_by_role("listbox").get_by_role("option").nth(20).wait_for()
+    for number in (2, 3, 4):
+        page.get_by_role("option").nth(number).click(modifiers=["Control"])
+    yield "group"
+    page.keyboard.press("Escape")
+    go(page, "map")
+    page.locator(".entry").first.wait_for()
+    yield "map"
+    go(page, "tree")
+    page.locator("[data-tile]").first.wait_for()
+    yield "treemap"
+    go(page, "ask")
+    page.locator(".option").first.wait_for()
+    yield "ask"
+    go(page, "check")
+    page.get_by_role("navigation", name="Checks").wait_for()
+    yield "check"
+    go(page, f"find/{cards[2]['typical'][0]},{cards[2]['typical'][1]}")
+    page.get_by_role("listbox", name="Found images").get_by_role("option").nth(20).wait_for()
+    yield "find"
+    go(page, "take")
+    page.get_by_role("button", name="Take away").wait_for()
+    yield "take"
+    go(page, "history")
+    page.locator(".past li").first.wait_for()
+    yield "history"
+
+
+def photograph(address: str, project: Project) -> int:
+    """Take the picture of each view; return how many bytes they are together."""
+    OUT.mkdir(exist_ok=True)
+    together = 0
+    with sync_playwright() as playwright:
+        own = next((path for path in BROWSERS if Path(path).exists()), None)
+        chromium = playwright.chromium.launch(executable_path=own, args=["--no-sandbox"])
+        for scheme in ("light", "dark"):
+            context = chromium.new_context(
+                viewport=SIZE, color_scheme=scheme, locale="en-GB", reduced_motion="reduce"
+            )
+            context.set_default_timeout(15_000)
+            page = context.new_page()
+            page.on("pageerror", lambda fault: print(f"fault on the page: {fault}", file=sys.stderr))
+            page.on("console", lambda told: told.type == "error" and print(f"console: {told.text}", file=sys.stderr))
+            page.goto(address)
+            page.wait_for_selector("article")
+            for view in views(page, project):
+                settled(page)
+                file = OUT / f"{view}-{scheme}.webp"
+                with Image.open(io.BytesIO(page.screenshot())) as picture:
+                    picture.convert("RGB").save(file, "WEBP", quality=75, method=6)
+                together += file.stat().st_size
+                print(f"{file.stat().st_size:>9,}  {file}")
+            context.close()
+        chromium.close()
+    return together
+
+
+def main() -> None:
+    about, _, how = (__doc__ or "").partition("\n")
+    parser = argparse.ArgumentParser(
+        description=about, epilog=how, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--project", type=Path, help="a sorted project; by default that of phyla demo, made anew")
+    parser.add_argument("--labels", type=Path, help="a CSV of uri and label; by default the labels.csv beside the project")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        folder, labels = args.project, args.labels
+        if folder is None:
+            subprocess.run([sys.executable, "-m", "phyla", "demo", "-o", scratch + "/phyla-demo"], check=True)
+            folder = Path(scratch, "phyla-demo", "digits.phyla")
+        labels = labels or folder.parent / "labels.csv"
+        project = Project(shutil.copytree(folder, Path(scratch, "shown", folder.name)))
+        project.draws = False
+        talked_of(project, labels)
+        with served(project) as address:
+            together = photograph(address, project)
+    print(f"{together:>9,}  together")
+    if together > TOGETHER:
+        sys.exit(f"That is more than {TOGETHER:,} bytes.")
+
+
+if __name__ == "__main__":
+    main()
