@@ -58,9 +58,8 @@ def main() -> None:
                 packed = answers.copy()
                 packed[answers >= 0] = codes
                 started = perf_counter()
-                model = spreader(args.spread, blocks, seed).fit(X, packed, vote.labels_)
+                model, proba = next(learn(args.spread, X, [packed], vote.labels_, blocks, seed))
                 seconds.append(perf_counter() - started)
-                proba = model.predict_proba(X)
                 line.append(float((known[model.predict_proba(Xt).argmax(1)] == yt).mean()))
                 results.setdefault((way, budget), []).append(line[-1])
                 proba = proba if len(known) == 10 else None
@@ -86,16 +85,24 @@ def spreader(name: str, blocks: tuple[int, ...], seed: int):
     return model.set_params(**{k: v for k, v in offered.items() if k in model.get_params()})
 
 
+def learn(name, X, labellings, groups, blocks, seed):
+    """A fitted model of each labelling, and what it says of the rows of X."""
+    way = spreader(name, blocks, seed)
+    if hasattr(way, "fits"):
+        yield from way.fits(X, labellings, groups)
+        return
+    for labels in labellings:
+        model = spreader(name, blocks, seed).fit(X, labels, groups)
+        yield model, model.predict_proba(X)
+
+
 def deferral(name, X, answers, groups, blocks, seed, Xt, yt) -> tuple[float, float, float]:
     """Share of the test images accepted, the error stated, and the true error among them."""
-    models = []
-
-    def fresh(labels: np.ndarray) -> np.ndarray:
-        models.append(spreader(name, blocks, seed).fit(X, labels, groups))
-        return models[-1].predict_proba(X)
-
-    defer = Defer(TARGET).fit(*held_out(fresh, answers, np.random.default_rng(seed)))
-    proba = models[0].predict_proba(Xt)
+    model, _, apart, unseen = held_out(
+        lambda labellings: learn(name, X, labellings, groups, blocks, seed), answers, np.random.default_rng(seed)
+    )
+    defer = Defer(TARGET).fit(apart, unseen)
+    proba = model.predict_proba(Xt)
     accepted = defer.accept(proba)
     return float(accepted.mean()), defer.error_, float((proba.argmax(1) != yt)[accepted].mean())
 

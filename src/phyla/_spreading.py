@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,24 +24,20 @@ def spread(
     """Stage of the labels of all rows of X (n, d), spread from `answers` (n,), −1 where there is none."""
     stage = store.stage(recipe)
     if store.arrays(stage) is None:
-        model = _spreader(recipe, blocks, threads).fit(X, answers, groups)
-        proba = model.predict_proba(X)
 
+        def learn(labellings: Sequence[NDArray[np.int32]]) -> Iterator[tuple[Any, NDArray[np.float32]]]:
+            way = _spreader(recipe, blocks, threads)
+            if hasattr(way, "fits"):
+                yield from way.fits(X, labellings, groups)
+                return
+            for labels in labellings:
+                model = _spreader(recipe, blocks, threads).fit(X, labels, groups)
+                yield model, model.predict_proba(X)
+
+        model, proba, apart, unseen = held_out(learn, answers, np.random.default_rng(recipe.seed))
         # A way that discovers classes gives more columns than there are answers of.
         classes = [*classes, *(f"new {i + 1}" for i in range(proba.shape[1] - len(classes)))]
-
-        def fresh(labels: NDArray[np.int32]) -> NDArray[np.float32]:
-            if labels is answers:
-                return proba
-            without: NDArray[np.float32] = _spreader(recipe, blocks, threads).fit(X, labels, groups).predict_proba(X)
-            if without.shape[1] == proba.shape[1]:
-                return without
-            known = int(answers.max()) + 1  # without some answers it may discover others: what is new is all alike here
-            same = np.zeros_like(proba)
-            same[:, :known], same[:, -1] = without[:, :known], without[:, known:].sum(1)
-            return same
-
-        defer = Defer(recipe.params["error"]).fit(*held_out(fresh, answers, np.random.default_rng(recipe.seed)))
+        defer = Defer(recipe.params["error"]).fit(apart, unseen)
         accepted = defer.accept(proba) | (answers >= 0)
         best = proba.argmax(1).astype(np.int32)  # of the exact numbers, as for images that come later
         told = {

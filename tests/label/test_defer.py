@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -147,16 +149,32 @@ def test_a_restored_object_accepts_the_same() -> None:
 
 
 def test_no_answer_is_seen_by_what_is_held_out() -> None:
-    """The spreader here says what it was told, and else class 0."""
+    """What is learnt here says what it was told, and else class 0."""
 
-    def spread(labels: NDArray[np.int32]) -> NDArray[np.float32]:
-        assert set(labels[labels >= 0]) == {0, 1, 2}, "a class has lost all its answers"
-        return np.eye(3, dtype=np.float32)[np.where(labels >= 0, labels, 0)]
+    def learn(many: Sequence[NDArray[np.int32]]) -> Iterator[tuple[int, NDArray[np.float32]]]:
+        for number, labels in enumerate(many):
+            assert set(labels[labels >= 0]) == {0, 1, 2}, "a class has lost all its answers"
+            yield number, np.eye(3, dtype=np.float32)[np.maximum(labels, 0)]
 
     labels = np.full(40, -1, np.int32)
     labels[:14] = [0, 0, 1, 1, 2, 1, 0, 1, 0, 1, 0, 0, 1, 1]
-    proba, kept = held_out(spread, labels, np.random.default_rng(0))
-    assert (proba.argmax(1) == 0)[kept >= 0].all()
+    model, proba, apart, kept = held_out(learn, labels, np.random.default_rng(0))
+    assert model == 0, "the model is that of all answers"
+    assert (proba.argmax(1) == np.maximum(labels, 0)).all()
+    assert (apart.argmax(1) == 0)[kept >= 0].all()
     assert kept[4] == -1, "the only answer of its class cannot be held out"
     assert (kept[:14] >= 0).sum() == 13
     assert (kept[kept >= 0] == labels[kept >= 0]).all()
+
+
+def test_other_new_classes_without_some_answers_are_all_alike() -> None:
+    """The last labellings lack answers, and there two new classes are found instead of one."""
+
+    def learn(many: Sequence[NDArray[np.int32]]) -> Iterator[tuple[int, NDArray[np.float32]]]:
+        for number, labels in enumerate(many):
+            found = np.r_[0.1, 0.2, 0.7] if number == 0 else np.r_[0.1, 0.2, 0.3, 0.4]
+            yield number, np.tile(found.astype(np.float32), (len(labels), 1))
+
+    labels = np.where(np.arange(20) < 8, np.arange(20) % 2, -1).astype(np.int32)
+    _, _, apart, _ = held_out(learn, labels, np.random.default_rng(0))
+    assert np.allclose(apart, [0.1, 0.2, 0.7])

@@ -197,11 +197,30 @@ class TestAnchored:
         monkeypatch.setattr(module, "_RIDGES", (0.5,))
         rng = np.random.default_rng(0)
         x, label = rng.normal(size=(40, 5)).astype(np.float32), rng.random((40, 3)).astype(np.float32)
-        said = module._Ridge(x, np.eye(5), label, 1).left_out(label)
+        said = module._Ridge(x, label, 1).left_out(label)
         for row in (0, 13):
             rest = np.arange(40) != row
             weights = np.linalg.solve(x[rest].T @ x[rest] + 0.5 * np.eye(5), x[rest].T @ label[rest])
             assert_allclose(said[row], x[row] @ weights, atol=1e-4)
+
+    def test_several_at_once_are_as_one_by_one(self) -> None:
+        X, of = blobs(500)
+        y = asked(of, 6)
+        less = np.where(np.arange(500) % 3 > 0, y, -1)
+        for (model, _), labels in zip(way("anchored")().fits(X, [y, less], of), (y, less), strict=True):
+            alone = way("anchored")().fit(X, labels, of)
+            assert vars(model).keys() == vars(alone).keys()
+            assert_allclose(model.predict_proba(X), alone.predict_proba(X), atol=1e-3)
+
+    def test_rows_learnt_from_are_as_sure_as_new_ones(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(import_module("phyla.label.spread.anchored"), "_SAMPLE", 700)  # the others are not learnt
+        X, of = blobs(900, d=60, apart=2.5)
+        new, _ = blobs(900, d=60, apart=2.5, seed=1)
+        ((model, said),) = way("anchored")().fits(X, [asked(of, 20)])
+        sure = [proba.max(1).mean() for proba in (said, model.predict_proba(new), model.predict_proba(X))]
+        print(f"sure of rows as if new {sure[0]:.3f}, of new ones {sure[1]:.3f}, of those learnt from {sure[2]:.3f}")
+        assert abs(sure[0] - sure[1]) < 0.5 * (sure[2] - sure[1])
+        assert (said == model.predict_proba(X)).all(1).sum() == 200
 
     def test_labels_move_around_an_answer_and_nowhere_else(self) -> None:
         view = shared.directions(np.eye(6, dtype=np.float32)[[0, 0, 1, 2]] * 2, np.array([6]), 6)

@@ -10,8 +10,9 @@ d)` the leading axes, `groups (n,)`, `strength (n,)`, `labels (n,)` (−1 = no a
 `neighbors` (indices, distances), `classes` by code.
 
 `spread/` holds an estimator for each way of spreading answers: `fit(X, y, groups)`, y (n,) with −1 where nothing is
-known, groups (n,) what the grouping found; `predict_proba(X) → (n, c)`. Fitted attributes that are arrays or numbers
-are all there is to save; `VERSION` rises whenever a method's numbers change.
+known, groups (n,) what the grouping found; `predict_proba(X) → (n, c)`. It may have `fits(X, many y, groups)`, which
+gives (model, probabilities of the rows as if they were new) for each y, and so shares work. Fitted attributes that are
+arrays or numbers are all there is to save; `VERSION` rises whenever a method's numbers change.
 """
 
 from __future__ import annotations

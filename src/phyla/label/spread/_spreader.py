@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Self, TypeVar
 
@@ -88,13 +88,18 @@ def _rows(X: Any) -> NDArray[np.float32]:
     return X
 
 
-def by_parts(task: Callable[[slice], _T], n: int, n_jobs: int) -> list[_T]:
+def each_part(task: Callable[[slice], _T], n: int, n_jobs: int) -> Iterator[_T]:
     """`task` of each part of n rows, in order, in as many threads."""
     parts = [slice(start, min(start + _PART, n)) for start in range(0, n, _PART)]
     if n_jobs == 1 or len(parts) < 2:
-        return [task(part) for part in parts]
+        yield from map(task, parts)
+        return
     with ThreadPoolExecutor(n_jobs) as threads:
-        return list(threads.map(task, parts))
+        yield from threads.map(task, parts)
+
+
+def by_parts(task: Callable[[slice], _T], n: int, n_jobs: int) -> list[_T]:
+    return list(each_part(task, n, n_jobs))
 
 
 def one_hot(codes: NDArray[np.int32], c: int) -> NDArray[np.float32]:
