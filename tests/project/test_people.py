@@ -186,7 +186,7 @@ class TestSaying:
         labels = answered.labels
         at = {u: i for i, u in enumerate(answered.images.uris.tolist())}
         assert ORIGINS[labels.origin[at[one]]] == "person" and labels.classes[labels.codes[at[one]]] == "red"
-        assert labels.origin[at[others[-1]]] == "import"
+        assert ORIGINS[labels.origin[at[others[-1]]]] == "import"
 
 
 class TestAsking:
