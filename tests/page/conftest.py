@@ -103,3 +103,19 @@ def shown(sorted_project: Project, serve: Any, tab: Any, tmp_path: Path) -> Simp
     page = tab(address)
     page.wait_for_selector("article")
     return SimpleNamespace(project=project, address=address, page=page)
+
+
+@pytest.fixture
+def accessible() -> Callable[[Any, str], None]:
+    """(page, where): axe finds nothing serious in what the page shows."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe-playwright-python").Axe()
+
+    def check(page: Any, where: str) -> None:
+        found = [
+            f"{where}: {one['id']}: {one['nodes'][0]['html'][:200]}"
+            for one in axe.run(page).response["violations"]
+            if one["impact"] in ("serious", "critical")
+        ]
+        assert not found
+
+    return check

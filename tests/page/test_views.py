@@ -98,6 +98,11 @@ def test_nine_alike_are_said_at_once(asked: SimpleNamespace) -> None:
     until(page, lambda: asked.project.seq == before + 2)
     right, wrong = asked.project.edits[-2:]
     assert (right.op, len(right.ids), wrong.op, len(wrong.ids)) == ("confirm", n - 1, "reject", 1)
+    # What the other one is, is asked at once.
+    page.wait_for_selector(".sheet img")
+    page.keyboard.press("1")
+    until(page, lambda: asked.project.seq >= before + 3)
+    assert asked.project.edits[before + 2].ids == wrong.ids and asked.project.edits[before + 2].classes != wrong.classes
 
 
 # ---- Check
@@ -244,3 +249,19 @@ def test_a_table_has_the_rows_of_what_was_chosen(shown: SimpleNamespace) -> None
         rows = list(csv.DictReader(file))
     assert len(rows) == 40
     assert {row["name"] for row in rows} == {"first"}
+
+
+# ---- all
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_nothing_keeps_people_out(shown: SimpleNamespace, accessible: Callable[[Any, str], None], scheme: str) -> None:
+    page = shown.page
+    shown.project.name(0, "one")
+    shown.project.audit(checks=["duplicates", "outlier"], report=False)
+    page.emulate_media(color_scheme=scheme)
+    signs = {"check/outlier": "button", "map": "canvas", "tree": "button", "ask": ".sheet img", "find": "input"}
+    for view, sign in (signs | {"take": "form"}).items():
+        go(page, view)
+        page.wait_for_selector(f"main {sign}")
+        accessible(page, view)
