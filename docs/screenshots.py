@@ -1,16 +1,17 @@
 """Take the pictures of the page that docs/page.md shows: each view, light and dark, as WebP into docs/page/.
 
-    pip install '.[test]' pillow playwright     # and Chromium, from the system or by: playwright install chromium
-    python docs/screenshots.py                  # sorts the digits of phyla demo first: a minute
+    pip install '.[test]'             # and Chromium, the system's or by: playwright install chromium
+    python docs/screenshots.py        # sorts the digits of phyla demo first; some minutes in all
     python docs/screenshots.py --project DIGITS.phyla --labels labels.csv
 
-A project that is given is copied, and stays as it is.
+A project that is given is copied, and stays as it is. If nothing was said of it yet, something is said of the copy.
 """
 
 from __future__ import annotations
 
 import argparse
 import io
+import os
 import shutil
 import socket
 import subprocess
@@ -34,6 +35,7 @@ OUT = Path(__file__).parent / "page"
 SIZE = {"width": 1280, "height": 800}
 TOGETHER = 1_500_000  # bytes of all pictures
 ANSWERS = 40
+WHO = ("anna", "ben")  # work on it together
 UNNAMED = 2  # groups that are left without a name: the smallest
 BY_HAND = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 BROWSERS = ("/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome")
@@ -49,9 +51,9 @@ def talked_of(project: Project, labels: Path) -> None:
     def called(name: str) -> str:
         return BY_HAND[int(name)] if name.isdigit() and int(name) < len(BY_HAND) else name
 
-    def answer(n: int) -> None:
+    def answer(n: int, by: str) -> None:
         asked = [told["uri"] for told in project.suggest(n)]
-        project.label({uri: called(known[uri]) for uri in asked if uri in known})
+        project.label({uri: called(known[uri]) for uri in asked if uri in known}, by=by)
 
     cards = sorted(project.cards("group"), key=lambda card: -card["size"])
     for card in cards[: max(1, len(cards) - UNNAMED)]:
@@ -59,8 +61,8 @@ def talked_of(project: Project, labels: Path) -> None:
         if card["group"] is not None and commonest:
             project.name(card["group"], called(commonest))
     project.spread(report=False)
-    for _ in range(4):  # in turns, so that there is a curve of what the answers bought
-        answer(ANSWERS // 4)
+    for turn in range(4):  # in turns, so that there is a curve of what the answers bought
+        answer(ANSWERS // 4, WHO[turn % 2])
         project.spread(report=False)
     project.audit(report=False)
     project.name(cards[0]["group"], "a slip")
@@ -93,21 +95,27 @@ def go(page: Any, view: str) -> None:
 
 
 def settled(page: Any) -> None:
-    """Wait until every picture in sight is there."""
-    page.wait_for_load_state("load")
-    page.wait_for_timeout(600)
-    page.wait_for_function("[...document.images].every(image => image.complete || image.loading === 'lazy')")
-    page.wait_for_timeout(200)
+    """Wait until every picture in sight is there; the pointer points at nothing meanwhile."""
+    page.mouse.move(1, SIZE["height"] - 1)
+    for _ in range(100):
+        page.wait_for_timeout(300)
+        if page.evaluate(
+            """[...document.images].every(image =>
+                image.complete || !image.checkVisibility() || image.getBoundingClientRect().top > innerHeight)"""
+        ):
+            return
+    raise TimeoutError("a picture does not come")
 
 
 def views(page: Any, project: Project) -> Iterator[str]:
     """Bring up each view in turn, and tell its name once it can be photographed."""
     cards = sorted(project.cards("group"), key=lambda card: -card["size"])
+    doubles = project.findings_of("duplicates") if "duplicates" in project.summary()["findings"] else []
     yield "groups"
     go(page, f"group/{cards[1]['of'].replace(':', '%3A')}")
     page.get_by_role("listbox").get_by_role("option").nth(20).wait_for()
     for number in (2, 3, 4):
-        page.get_by_role("option").nth(number).click(modifiers=["Control"])
+        page.get_by_role("listbox").get_by_role("option").nth(number).click(modifiers=["Control"])
     yield "group"
     page.keyboard.press("Escape")
     go(page, "map")
@@ -121,6 +129,10 @@ def views(page: Any, project: Project) -> Iterator[str]:
     yield "ask"
     go(page, "check")
     page.get_by_role("navigation", name="Checks").wait_for()
+    if doubles:
+        page.get_by_role("button", name="Next", exact=True).wait_for()
+    for _ in range(next((n for n, finding in enumerate(doubles) if len(finding["rows"]) == 2), 0)):
+        page.keyboard.press("ArrowRight")
     yield "check"
     go(page, f"find/{cards[2]['typical'][0]},{cards[2]['typical'][1]}")
     page.get_by_role("listbox", name="Found images").get_by_role("option").nth(20).wait_for()
@@ -141,9 +153,7 @@ def photograph(address: str, project: Project) -> int:
         own = next((path for path in BROWSERS if Path(path).exists()), None)
         chromium = playwright.chromium.launch(executable_path=own, args=["--no-sandbox"])
         for scheme in ("light", "dark"):
-            context = chromium.new_context(
-                viewport=SIZE, color_scheme=scheme, locale="en-GB", reduced_motion="reduce"
-            )
+            context = chromium.new_context(viewport=SIZE, color_scheme=scheme, locale="en-GB", reduced_motion="reduce")
             context.set_default_timeout(15_000)
             page = context.new_page()
             page.on("pageerror", lambda fault: print(f"fault on the page: {fault}", file=sys.stderr))
@@ -167,9 +177,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=about, epilog=how, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--project", type=Path, help="a sorted project; by default that of phyla demo, made anew")
-    parser.add_argument("--labels", type=Path, help="a CSV of uri and label; by default the labels.csv beside the project")
+    add = parser.add_argument
+    add("--project", type=Path, help="a sorted project, made anew by phyla demo if none is given")
+    add("--labels", type=Path, help="a CSV of uri and label; by default the labels.csv beside the project")
     args = parser.parse_args()
+    os.environ["LOGNAME"] = WHO[0]
     with tempfile.TemporaryDirectory() as scratch:
         folder, labels = args.project, args.labels
         if folder is None:
@@ -178,7 +190,8 @@ def main() -> None:
         labels = labels or folder.parent / "labels.csv"
         project = Project(shutil.copytree(folder, Path(scratch, "shown", folder.name)))
         project.draws = False
-        talked_of(project, labels)
+        if not project.seq:
+            talked_of(project, labels)
         with served(project) as address:
             together = photograph(address, project)
     print(f"{together:>9,}  together")

@@ -32,6 +32,15 @@ def test_name_merge_and_undo(page: Page) -> None:
     assert past[-1]["undone"] and not past[-2]["undone"] and past[-2]["name"] == "both"
 
 
+def test_rows_of_an_older_view_are_not_taken_for_those_of_this(page: Page) -> None:
+    view = page.get("summary")["view"]
+    Project(page.project.folder).sort(backbone=["fake"], groups=4, threads=1, report=False)  # another process, say
+    assert page.get("summary")["view"] != view
+    for edit in ({"op": "name", "group": 0, "name": "x"}, {"op": "remove", "rows": [1]}):
+        assert "sorted anew" in page.refused("edits", edit | {"view": view}, 409)
+    page.say("remove", rows=[1], view=page.get("summary")["view"])
+
+
 def test_nothing_to_undo_or_redo(page: Page) -> None:
     page.refused("edits", {"op": "undo"}, 409)
     page.refused("edits", {"op": "redo"}, 409)

@@ -208,8 +208,8 @@ export const labels = async () => new Int32Array(await buffer('array/labels'))
 export const strength = async () => new Uint8Array(await buffer('array/strength'))
 export const severity = async () => new Uint8Array(await buffer('array/severity'))
 
-/** Say something: an edit of the log. */
-export const say = (edit: Edit) => post<{ seq: number }>('edits', edit)
+/** Say something: an edit of the log. `view` is that in which its rows and groups were seen; of an older one it is refused. */
+export const say = (edit: Edit, view?: string) => post<{ seq: number }>('edits', { ...edit, view })
 /** How a group would be split: the parts in the order in which `names` of the edit will name them. */
 export const preview = (group: number, parts: number) => post<Card[]>('preview', { group, parts })
 export const start = (job: { what: 'spread' | 'audit' | 'map' }) => post<Job>('jobs', job)

@@ -126,7 +126,7 @@ class Shared {
   /** Say an edit. Its failure is told with what to do; its success with an Undo, unless `quiet`. */
   async say(edit: Edit, quiet = false): Promise<boolean> {
     try {
-      const { seq } = await api.say(edit)
+      const { seq } = await api.say(edit, this.summary?.view)
       const back = edit.op === 'undo' || edit.op === 'redo' ? null : () => void this.say({ op: 'undo', seq })
       if (!quiet) this.tell(told(edit), back)
       await this.reload()

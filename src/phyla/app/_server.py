@@ -8,9 +8,10 @@ import secrets
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Iterable
+from concurrent.futures import Future
 from contextlib import asynccontextmanager, suppress
 from functools import partial
-from threading import Lock
+from threading import Lock, Thread
 from typing import Any
 
 import numpy as np
@@ -28,14 +29,16 @@ from phyla.app._events import Events
 from phyla.app._guard import Guard, TooMuch, refusal
 from phyla.app._jobs import Jobs, Running
 from phyla.app._page import KINDS, page
-from phyla.app._thumbs import Thumbs, lost
+from phyla.app._thumbs import Thumbs, lost, sheet
 from phyla.project import Project
 from phyla.store import Busy
 from phyla.types import PhylaError
 
-_SIDES = (96, 192, 384)
+_SIDES, _SHEET_SIDES, _MOST_IN_SHEET = (96, 192, 384), (48, 96), 200
 _FOR_GOOD = {"Cache-Control": "private, max-age=31536000, immutable"}  # an address names the view: it never changes
 _MOST_ASKED, _MOST_ALIKE, _MOST_HISTORY, _MOST_PARTS = 200, 5000, 10_000, 20
+_FIRST_CARDS, _FACES = 20, 8  # about what a page shows first
+_WARM_AT_MOST = 1.5  # seconds; of a million images it takes longer, and the page says that it is opening
 _EXPORTED = {"csv": "text/csv; charset=utf-8", "parquet": "application/vnd.apache.parquet", "zip": "application/zip"}
 
 
@@ -58,11 +61,13 @@ class Server:
         return {"seq": project.seq, "view": project.view, "job": self.jobs.now}
 
     def warm(self) -> None:
-        """Make beforehand what the first view asks for."""
-        with suppress(PhylaError):
-            for by in ("group", "class"):
-                self.project.cards(by)
+        """Make beforehand what the first view asks for. What goes wrong is told when it is asked for."""
+        with suppress(Exception):
+            cards = sorted(self.project.cards("group"), key=lambda card: -card["size"])[:_FIRST_CARDS]
+            self.project.cards("class")
             self.project.summary()
+            for row in [row for card in cards for row in card["typical"][:_FACES]]:
+                self._thumb(row, 96)  # nobody waits for it
 
     # ---- asking
 
@@ -115,15 +120,33 @@ class Server:
         row, side = self._row(request), asked.number(request.query_params.get("side", 96), "side")
         if side not in _SIDES:
             raise Refused(f"There are no pictures of {side} pixels.", f"There are: {', '.join(map(str, _SIDES))}.")
-        id = str(self.project.images.ids[row])
-        headers = self._kept_for(request, f'"{id}-{side}"')
+        headers = self._kept_for(request, f'"{self.project.images.ids[row]}-{side}"')
         if request.headers.get("if-none-match") == headers["ETag"]:
             return Response(status_code=304, headers=headers)
         try:
-            data = self.thumbs.get(id, side, partial(self.project.thumbnail, row, side)).result()
+            data = self._thumb(row, side).result()
         except (OSError, PhylaError) as fault:
             raise Refused(lost(fault).message, "", 410) from fault
         return Response(data, media_type="image/webp", headers=headers)
+
+    def _thumb(self, row: int, side: int) -> Future[bytes]:
+        return self.thumbs.get(str(self.project.images.ids[row]), side, partial(self.project.thumbnail, row, side))
+
+    def sheet(self, request: Request) -> Response:
+        """Small pictures beside each other as one."""
+        given, n = request.query_params, len(self.project.images)
+        rows = [asked.number(row, "A row", 0, n - 1) for row in given.get("rows", "").split(",", _MOST_IN_SHEET - 1)]
+        side = asked.number(given.get("side", 48), "side")
+        ground = given.get("on", "ffffff").lower()
+        if side not in _SHEET_SIDES:
+            raise Refused(f"There are no sheets of {side} pixels.", f"There are: {', '.join(map(str, _SHEET_SIDES))}.")
+        if len(ground) != 6 or set(ground) - set("0123456789abcdef"):
+            raise Refused("on must be a colour.", "Six hexadecimal digits.")
+        ids = [str(self.project.images.ids[row]) for row in rows]
+        pictures = self.thumbs.several(ids, 96, lambda i: self.project.thumbnail(rows[i], 96))
+        is_for_good = given.get("v") == self.project.view and None not in pictures
+        headers = _FOR_GOOD if is_for_good else {"Cache-Control": "no-store"}
+        return Response(sheet(pictures, side, tuple(bytes.fromhex(ground))), media_type="image/jpeg", headers=headers)
 
     def picture(self, request: Request) -> Response:
         row = self._row(request)
@@ -147,6 +170,8 @@ class Server:
         project, n = self.project, len(self.project.images)
         op = told.get("op")
         with self.saying:
+            if told.get("view", project.view) != project.view and op not in ("undo", "redo"):
+                raise Refused("The images were sorted anew meanwhile.", "Load the page again: rows mean others now.", 409)
             match op:
                 case "name":
                     project.name(self._group(told.get("group")), asked.name(told.get("name")))
@@ -259,6 +284,7 @@ class Server:
             Route("/api/export", self.export, methods=["POST"]),
             Route("/api/events", self.news, methods=["GET"]),
             Route("/thumb/{row}", _asking(self.thumb), methods=["GET"]),
+            Route("/sheet", _asking(self.sheet), methods=["GET"]),
             Route("/picture/{row}", _asking(self.picture), methods=["GET"]),
             Route("/", self.page, methods=["GET"]),
             Route("/{name}", self.page, methods=["GET"]),
@@ -355,8 +381,6 @@ def serve(
         sees the pictures and may change what was said.
     port : 0 takes a free one. token : a new one each time. tell : is given the address; by default it is printed.
     """
-    import uvicorn
-
     if host not in ("127.0.0.1", "localhost", "::1") and not expose:
         raise PhylaError(
             f"{host} can be reached from other machines.", "Say so: --expose. Who has the address can then do all."
@@ -366,6 +390,11 @@ def serve(
     listening = _listen(host, port)
     port = listening.getsockname()[1]
     app = application(project, token=token, hosts=[_with_port(name, port) for name in _names(host)])
+    warming = Thread(target=app.state.server.warm, name="warming", daemon=True)
+    warming.start()
+    import uvicorn
+
+    warming.join(_WARM_AT_MOST)  # the page then has at once what it shows first
     shown = {"0.0.0.0": socket.gethostname(), "::": socket.gethostname()}.get(host, host)
     address = f"http://{_with_port(shown, port)}/?token={token}"
     (tell or partial(print, "Open", flush=True))(address)
@@ -396,7 +425,8 @@ def _be_thrifty() -> None:
 
 def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listening = socket.socket(family, socket.SOCK_STREAM)
+    # Said to be TCP, or asyncio leaves Nagle's algorithm on: every answer then waits 40 ms for an acknowledgement.
+    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     if sys.platform != "win32":
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:

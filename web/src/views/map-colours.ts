@@ -1,6 +1,11 @@
-/** Colours that people who are colour-blind tell apart: Okabe and Ito (2008), and viridis for what has an order. */
-
-export const SOME = ['#1f7fc4', '#e69f00', '#009e73', '#d55e00', '#56b4e9', '#cc79a7', '#8c8300', '#8767d2']
+/**
+ * Colours that people who are colour-blind tell apart: Okabe and Ito (2008), then four that differ from these by their
+ * lightness; and viridis for what has an order.
+ */
+export const SOME = [
+  ...['#1f7fc4', '#e69f00', '#009e73', '#d55e00', '#56b4e9', '#cc79a7', '#8c8300', '#8767d2'],
+  ...['#8a4b22', '#e0559b', '#6f8f9c', '#7cc242'],
+]
 const VIRIDIS = ['#440154', '#46327e', '#365c8d', '#277f8e', '#1fa187', '#4ac16d', '#a0da39', '#fde725']
 /** Five steps, from least to most. On a dark ground the dark end is lighter. */
 export const steps = (dark: boolean) => [dark ? 1 : 0, 2, 4, 5, dark ? 7 : 6].map((i) => VIRIDIS[i]!)
