@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -47,11 +46,12 @@ def serve() -> Iterator[Callable[[Project], str]]:
     """project → the address of its page. The servers stop with the test."""
     uvicorn = pytest.importorskip("uvicorn")
     from phyla.app import application
+    from phyla.app._server import _listen
 
     running = []
 
     def start(project: Project) -> str:
-        listening = socket.create_server(("127.0.0.1", 0))
+        listening = _listen("127.0.0.1", 0)
         host = f"127.0.0.1:{listening.getsockname()[1]}"
         app = application(project, token=TOKEN, hosts=[host])
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))

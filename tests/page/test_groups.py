@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from types import SimpleNamespace
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 import pytest
+from PIL import Image
 from playwright.sync_api import expect
 
 
@@ -157,6 +160,36 @@ def test_only_what_is_in_sight_is_in_the_document(shown: SimpleNamespace) -> Non
     expect(images.and_(page.locator("[aria-posinset='1']"))).to_be_in_viewport()
 
 
+def test_small_pictures_come_a_line_at_a_time(shown: SimpleNamespace) -> None:
+    page = shown.page
+    grid = open_group(shown, "all")
+    expect(grid.locator("img")).not_to_have_count(0)
+    with page.expect_response("**/sheet?*") as response:
+        page.get_by_role("slider").fill("48")
+    expect(grid.locator("img")).to_have_count(0)
+    assert grid.get_by_role("option").count() == 120
+    asked, rows = parse_qs(urlsplit(response.value.url).query), shown.project.rows_of("all", "typical").tolist()
+    line = [int(row) for row in asked["rows"][0].split(",")]
+    assert line in [rows[at : at + 26] for at in range(0, 120, 26)]
+    with Image.open(io.BytesIO(response.value.body())) as sheet:
+        assert sheet.size == (48 * len(line), 48)
+        pixels = np.asarray(sheet.convert("RGB"), float)
+    for at, row in enumerate(line):  # each where it belongs: the noise of a picture is within 10, its class beyond 50
+        with Image.open(io.BytesIO(shown.project.picture(row)[0])) as picture:
+            shade = np.asarray(picture.convert("RGB"), float).mean((0, 1))
+        assert np.abs(pixels[:, 48 * at : 48 * at + 48].mean((0, 1)) - shade).max() < 10
+
+
+@pytest.mark.parametrize(
+    ("asked", "status"),
+    [("rows=0,1", 200), ("rows=", 400), ("rows=0,120", 400), ("rows=0&side=50", 400), ("rows=0&on=url(x)", 400),
+     ("rows=" + ",".join(["0"] * 201), 400)],
+)  # fmt: skip
+def test_what_a_sheet_may_hold(shown: SimpleNamespace, asked: str, status: int) -> None:
+    answer = shown.page.request.get(shown.address.split("?")[0] + "sheet?" + asked)
+    assert answer.status == status
+
+
 def test_the_page_in_sight_is_confirmed_at_once(shown: SimpleNamespace) -> None:
     page, project = shown.page, shown.project
     project.name(0, "first")
@@ -200,7 +233,7 @@ def test_undo_and_redo_with_the_keyboard_and_from_history(shown: SimpleNamespace
     expect(cards(page).get_by_role("heading", name="wrong")).to_be_visible()
     assert list(names(project).values()) == ["wrong"]
     page.get_by_role("link", name="History").click()
-    page.get_by_role("button", name="Undo edit 1").click()
+    page.get_by_role("button", name="Undo edit 0").click()
     expect(page.locator("li.undone").filter(has_text="wrong")).to_be_visible()
     assert names(project) == {}
 

@@ -87,7 +87,8 @@ class Shared {
         this.lost = false
         const ended = event.job?.finished && !this.job?.finished
         if (event.job) this.job = event.job
-        if (ended || event.seq !== this.summary?.seq || event.view !== this.summary?.view) void this.reload()
+        const other = this.summary && (event.seq !== this.summary.seq || event.view !== this.summary.view)
+        if (ended || other) void this.reload()
       },
       (lost) => {
         if (this.lost && !lost) void this.reload()

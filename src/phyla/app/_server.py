@@ -171,7 +171,7 @@ class Server:
         op = told.get("op")
         with self.saying:
             if told.get("view", project.view) != project.view and op not in ("undo", "redo"):
-                raise Refused("The images were sorted anew meanwhile.", "Load the page again: rows mean others now.", 409)
+                raise Refused("The images were sorted anew meanwhile.", "Load the page again: rows mean others.", 409)
             match op:
                 case "name":
                     project.name(self._group(told.get("group")), asked.name(told.get("name")))

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from threading import Lock
+
+import numpy as np
 
 from phyla.types import PhylaError
 
 _LARGEST = 1 << 30  # bytes of all that is kept: 300,000 of 96 pixels
 _GIVEN_UP = 0.1  # of it, at once, the oldest, where there are more
+_QUALITY = 88  # of many in one
 _LOOKED = 500  # new ones between two looks at how much there is
 
 
@@ -73,6 +77,22 @@ class Thumbs:
                 return bytes(row[0]) if row else None
         return None
 
+    def several(self, ids: Sequence[str], side: int, make: Callable[[int], bytes]) -> list[bytes | None]:
+        """The pictures of `ids`; `make` is given a place in `ids`. None for a picture that can't be opened."""
+        kept: dict[str, bytes] = {}
+        with self._lock, suppress(sqlite3.Error):
+            if self._kept:
+                asked = f"SELECT id, data FROM thumbs WHERE side = ? AND id IN ({', '.join('?' * len(ids))})"
+                kept = dict(self._kept.execute(asked, (side, *ids)))
+        missing = {i: self.get(id, side, partial(make, i)) for i, id in enumerate(ids) if id not in kept}
+
+        def made(i: int) -> bytes | None:
+            with suppress(OSError, PhylaError):
+                return missing[i].result()
+            return None
+
+        return [made(i) if i in missing else kept[id] for i, id in enumerate(ids)]
+
     def _write(self, key: tuple[str, int], data: bytes) -> None:
         with self._lock, suppress(sqlite3.Error):
             if not self._kept:
@@ -100,6 +120,27 @@ class Thumbs:
             if self._kept:
                 self._kept.close()
                 self._kept = None
+
+
+def sheet(pictures: Sequence[bytes | None], side: int, ground: tuple[int, ...]) -> bytes:
+    """The pictures beside each other as one JPEG, each whole in a square of `side` pixels, on RGB `ground`.
+
+    A sixth of a millisecond each: a browser that asks for every small picture by itself waits longer for each.
+    """
+    import cv2
+
+    beside = np.empty((side, side * len(pictures), 3), np.uint8)
+    beside[:] = ground[::-1]
+    for i, data in enumerate(pictures):
+        pixels = None if data is None else cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+        if pixels is None:
+            continue
+        scale = side / max(pixels.shape[:2])
+        height, width = (min(max(round(length * scale), 1), side) for length in pixels.shape[:2])
+        way = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+        y, x = (side - height) // 2, i * side + (side - width) // 2
+        beside[y : y + height, x : x + width] = cv2.resize(pixels, (width, height), interpolation=way)
+    return bytes(cv2.imencode(".jpg", beside, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])[1])
 
 
 def lost(fault: Exception) -> PhylaError:
