@@ -50,11 +50,9 @@ class Opened:
 
     @property
     def _table(self) -> dict[str, NDArray[Any]]:
-        """The table of files, without their ids: those of the images are in `images`, and a million take 90 MB."""
+        """The table of files, without what `images` holds: a million ids take 90 MB."""
         name = self._current("images")
-        return self._keep(
-            "table", name, lambda: self.store.read_table(name, ("uri", "width", "height", "fault", "row"))
-        )
+        return self._keep("table", name, lambda: self.store.read_table(name, ("uri", "fault", "row")))
 
     def _current(self, what: str) -> Any:
         if what not in (meta := self.store.meta()):
@@ -75,8 +73,8 @@ class Opened:
         def open_row(row: int, at_least: int) -> NDArray[np.uint8]:
             return open_picture(self._source, uris[row], at_least)
 
-        ids = self.store.read_table(self._current("images"), ("id",))["id"][first].astype(str)
-        return Images(ids, uris, table["width"][first], table["height"][first], open_row)
+        rest = self.store.read_table(self._current("images"), ("id", "width", "height"))
+        return Images(rest["id"][first].astype(str), uris, rest["width"][first], rest["height"][first], open_row)
 
     @property
     def _source(self) -> sources.Source:
