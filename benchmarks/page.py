@@ -1,14 +1,12 @@
-"""The page's server at 1,000,000 images: an edit answers in 7 to 36 ms (median of its kind; 97 at most), in 512 MiB.
+"""The page's server at 1,000,000 images: an edit answers in 3 to 18 ms (median of its kind; 23 at most), in 495 MB.
 
-Memory (RSS): 479 MiB once the page is shown, 512 after edits, splits and the tree (93 of them mapped files; up to 685
-while a large group's vectors are read through the page cache). Milliseconds, two figures where the machine was quiet
-and where five other jobs ran on it, which is how all of the above was measured:
+Memory (RSS): 441 MiB once the page is shown, 472 after edits, splits and the tree (93 of them mapped files; 651 while a
+large group's vectors are read through the page cache). Milliseconds:
 
-    edit 4-25, 7-36    summary after it 80, 380    cards after that 55, 200    rows of all 10, 20    points 70, 210
-    alike 255, 545     preview of a split 650      summary or cards again 1    the first of all, 6,000 to 15,000
+    summary after an edit 117-186    cards after that 59-74    rows of all 24-40    points 180    alike 466
+    preview of a split 244           summary, cards again 1, 8                      the first of all 9,600
 
-Two cores (AMD EPYC), Python 3.11.7, NumPy 2.4.6, Starlette 1.10.0, uvicorn 0.54.0; 1 run of 1 to 10 trials each;
-2026-11-21. The first of all includes importing and writing the narrow vectors (192 MB) that later starts find there.
+2 cores, AMD EPYC; Python 3.11, Starlette 1.10; 5 trials beside other work, 2026-11-21.
 
 python benchmarks/page.py [IMAGES] makes a project of that many made-up images (no pictures; three networks' axes) in
 a temporary folder, starts the server in a process of its own and times what the page asks, over HTTP on this machine.
