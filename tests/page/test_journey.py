@@ -14,6 +14,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from hands import until
 from playwright.sync_api import expect
 
 from phyla._demo import digits
@@ -62,14 +63,6 @@ def card(page: Any, group: int) -> Any:
 
 def names(folder: Path) -> dict[int, str]:
     return Project(folder).names
-
-
-def until(page: Any, true: Callable[[], bool]) -> None:
-    for _ in range(400):
-        if true():
-            return
-        page.wait_for_timeout(25)
-    raise AssertionError("the page said nothing")
 
 
 def test_from_groups_to_a_table(real: Path, opened: Any, tab: Any, tmp_path: Path) -> None:

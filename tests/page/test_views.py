@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hands import until
 from PIL import Image
 from playwright.sync_api import expect
 
@@ -22,15 +23,6 @@ def go(page: Any, view: str) -> None:
 
 def classes(project: Project) -> dict[str, int]:
     return {known["name"]: known["images"] for known in project.summary()["classes"]}
-
-
-def until(page: Any, true: Callable[[], bool]) -> None:
-    """Wait until something said on the page has come to the project."""
-    for _ in range(200):
-        if true():
-            return
-        page.wait_for_timeout(25)
-    raise AssertionError("the page said nothing")
 
 
 # ---- Ask me
