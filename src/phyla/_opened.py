@@ -162,7 +162,8 @@ class Opened:
         with self._reading:
             edits, view = self.edits, (self._current("images"), self._current("groups"))
             replay = self._keep("replay", view, lambda: Replay(self.images.ids, self.grouping.best))
-            return self._keep("said", (view, self.seq), lambda: replay.take(edits))
+            # Not `self.seq`: by now the log may have grown, and this is not yet in what is replayed.
+            return self._keep("said", (view, len(edits)), lambda: replay.take(edits))
 
     @property
     def names(self) -> dict[int, str]:

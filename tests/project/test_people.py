@@ -68,6 +68,23 @@ class TestSaying:
         project.name(0, "mine")
         assert other.names == {0: "mine", 1: "theirs"} and [e.seq for e in other.edits] == [0, 1]
 
+    def test_what_is_said_while_the_log_is_read_is_heard_next(
+        self, project: Project, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        other, read = Project(project.folder), Project.edits.fget
+        other.draws = False
+
+        def edits(self: Project) -> Any:
+            found = read(self)
+            if self is project and not other.edits:
+                other.name(0, "theirs")
+            return found
+
+        with monkeypatch.context() as patched:
+            patched.setattr(Project, "edits", property(edits))
+            assert project.said.names in ({}, {0: "theirs"})
+        assert project.names == {0: "theirs"}
+
     def test_nothing_said_at_once_is_lost(self, project: Project) -> None:
         project.draws = False
         images = project.images.ids.tolist()
