@@ -67,7 +67,6 @@ class Found(Shown):
         size = np.bincount(found.of, minlength=found.n)
         left = np.bincount(found.of, ~removed[found.rows], minlength=found.n)
         is_open = left >= np.minimum(size, 2)  # of two copies one is left: nothing to do
-        is_open &= ~((size == 1) & (left == 0))
         if said.kept:
             by_check: dict[str, list[str]] = {}
             for check, i in said.kept:

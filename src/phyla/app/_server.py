@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from concurrent.futures import Future
 from contextlib import asynccontextmanager, suppress
 from functools import partial
-from threading import Lock, Thread
+from threading import Lock, Thread, Timer
 from typing import Any
 
 import numpy as np
@@ -403,10 +403,9 @@ def serve(
     )
     server = uvicorn.Server(config)
     if open_browser:
-        import threading
         import webbrowser
 
-        threading.Timer(0.3, webbrowser.open, (address,)).start()
+        Timer(0.3, webbrowser.open, (address,)).start()
     with suppress(KeyboardInterrupt):
         server.run(sockets=[listening])
 
