@@ -46,7 +46,7 @@ def serve() -> Iterator[Callable[[Project], str]]:
     """project → the address of its page. The servers stop with the test."""
     uvicorn = pytest.importorskip("uvicorn")
     from phyla.app import application
-    from phyla.app._server import _listen
+    from phyla.app._serving import _listen
 
     running = []
 

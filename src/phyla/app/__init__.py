@@ -4,6 +4,7 @@ The page is served to this machine alone, to who holds the token of this run; im
 """
 
 from phyla.app._exported import export_page
-from phyla.app._server import application, serve
+from phyla.app._server import application
+from phyla.app._serving import serve
 
 __all__ = ["application", "export_page", "serve"]
