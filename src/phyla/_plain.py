@@ -71,6 +71,30 @@ def _expected(told: dict[str, Any]) -> str:
     return expected(told)
 
 
+def trained(told: dict[str, Any]) -> str:
+    right = "right" if told["checked"] else "as taught"  # unchecked, it is known only whose word it repeats
+    lines = [f"{classes(told['classes'])}, taught by {told['taught_by']}.", f"  {'':24}{right:>9}{'img/s':>9}{'MB':>7}"]
+    for one in told["students"]:
+        mark = "   recommended" if one["recommended"] else ""
+        lines.append(
+            f"  {one['backbone']:24}{one['right']:9.1%}{one['images_per_second']:9.0f}{one['megabytes']:7.0f}{mark}"
+        )
+    if len(told["students"]) > 1:
+        every, turn = told["together"], told["cascade"]
+        lines.append(f"  {'all together':24}{every['right']:9.1%}{every['images_per_second']:9.0f}")
+        lines.append(
+            f"  {'cascade':24}{turn['right']:9.1%}{turn['images_per_second']:9.0f}   {turn['cost']:.0%} of all"
+        )
+    for file in told["written"]:
+        error = "" if file["stated_error"] is None else f", {file['stated_error']:.1%} of them expected wrong"
+        lines.append(f"{file['file']}: {file['megabytes']:.1f} MB; {file['taken']:.0%} of images not deferred{error}.")
+        if file["same_as_float"] is not None:
+            lines.append(f"  in integers it says the same of {file['same_as_float']:.1%} of images")
+    if not told["written"]:
+        lines.append(f"Write one: phyla train {told['project']} classifier.onnx")
+    return "\n".join(lines)
+
+
 def audited(findings: list[dict[str, Any]]) -> str:
     by_check: dict[str, list[dict[str, Any]]] = {}
     for finding in findings:

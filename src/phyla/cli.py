@@ -115,6 +115,24 @@ def _parser() -> argparse.ArgumentParser:
     add("--copy", action="store_true", help="put copies into the folders instead of links")
     add("--page", action="store_true", help="write the page as a folder that opens from the disk, to look at only")
     add("--force", action="store_true", help="replace a file or add to a folder that is there")
+    add = verb(_train, "train", "Teach a small classifier what a project knows; it runs without Phyla.")
+    add("project")
+    add("to", nargs="?", help="NAME.onnx, or a folder for a cascade (default: only show the choice)")
+    add("--backbone", help="the network (default: the fastest of those that lose no more than a point)")
+    add("--int8", dest="integer", action="store_true", help="compute in 8-bit integers: faster, a quarter of the size")
+    add("--cascade", action="store_true", help="the fastest network first, the others only where it is in doubt")
+    add(
+        "--budget", type=float, help="share of all networks' cost for a cascade (default: the least that loses nothing)"
+    )
+    add(
+        "--error",
+        type=float,
+        default=0.02,
+        help="share of wrong ones among what is not deferred (default: %(default)s)",
+    )
+    add("--seed", type=int, default=0, help="the same seed teaches the same (default: %(default)s)")
+    add("--force", action="store_true", help="replace what is there")
+    work(add)
     add = verb(_predict, "predict", "Assign new images to a project's groups.")
     add("project")
     add("source", help="the new images: anything that sort takes")
@@ -274,6 +292,16 @@ def _export(args: argparse.Namespace) -> Any:
     else:
         count = project.export(args.to, copy=args.copy, force=args.force)
     return {"to": args.to, "written": count}, lambda told: f"{told['written']:,} written to {told['to']}."
+
+
+def _train(args: argparse.Namespace) -> Any:
+    from phyla.project import Project
+
+    told = Project(args.project).train(
+        args.to, backbone=args.backbone, integer=args.integer, cascade=args.cascade, budget=args.budget,
+        error=args.error, seed=args.seed, force=args.force, threads=args.threads, quiet=args.quiet,
+    )  # fmt: skip
+    return told | {"project": args.project}, _plain.trained
 
 
 def _predict(args: argparse.Namespace) -> Any:

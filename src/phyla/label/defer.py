@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,8 +63,16 @@ class Defer:
 
     def fit(self, proba: NDArray[np.float32], labels: NDArray[np.int32]) -> Self:
         """Learn the radii from `proba` (n, c), that of answered rows `held_out`, and `labels` (n,), −1 unknown."""
-        rows, c = checks(proba, labels), proba.shape[1]
-        right = proba[rows].argmax(1) == labels[rows]
+        rows = checks(proba, labels)
+        return self._fit(proba, rows, proba[rows].argmax(1) == labels[rows])
+
+    def fit_right(self, proba: NDArray[np.float32], right: NDArray[np.floating]) -> Self:
+        """Learn the radii from how probably the likeliest class of each row of `proba` (n, c) is right, as a teacher
+        whose answers were checked says: `right` (n,)."""
+        return self._fit(proba, np.arange(len(proba)), right)
+
+    def _fit(self, proba: NDArray[np.float32], rows: NDArray[np.intp], right: NDArray[Any]) -> Self:
+        c = proba.shape[1]
         self.n_checks_ = len(rows)
         self.calibration_, covariance = _calibrated(_terms(proba[rows]), right, c)
 
@@ -151,9 +159,12 @@ def _terms(proba: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def _calibrated(
-    terms: NDArray[np.float64], right: NDArray[np.bool_], c: int
+    terms: NDArray[np.float64], right: NDArray[Any], c: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Weights (2 + c,) of the terms (m, 2 + c), the posterior's mode by Newton's method, and their covariance."""
+    """Weights (2 + c,) of the terms (m, 2 + c), the posterior's mode by Newton's method, and their covariance.
+
+    right : (m,) whether, or how probably, each row is.
+    """
     mean = np.r_[0.0, 1.0, np.zeros(c)]
     precision = 1 / np.square(np.r_[_SHIFT, _SLOPE, np.full(c, _OWN)])
     weights = mean.copy()

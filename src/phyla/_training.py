@@ -1,0 +1,387 @@
+"""A classifier is taught by what a project knows, chosen by what it costs, and written down."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from phyla import backbones
+from phyla._progress import Progress
+from phyla._steps import Steps, limited, usable_threads
+from phyla.cluster import leading
+from phyla.label.defer import Defer
+from phyla.train import Head, Student, accompany, rank, read, windows, write, write_cascade
+from phyla.types import ORIGINS, UNSORTED, PhylaError, Recipe
+
+if TYPE_CHECKING:
+    from phyla.project import Project
+
+Array = NDArray[np.float32]
+
+_SAMPLE = 60_000  # rows learnt from: in half precision 150 MB of a network's features
+_FEWEST = 20  # images that there is something to learn from
+_QUANTILES = 1001
+_SEEN = 300  # pictures that ranges of integers are measured on; 100 and 1,000 gave features as near to those in floats
+_COMPARED = 500  # pictures on which a file in integers is compared with the student in floats
+_NEAR_BEST = 0.01  # of the share right: a network that is faster and loses no more is recommended
+_MEASURED = 1.0  # seconds that the speed of each network is measured for
+_BLOCK = 8192
+
+
+@dataclass(frozen=True)
+class _Lesson:
+    """What the ensemble says of the m rows that students learn from.
+
+    proba : (m, c) of each class; of an answered row what a person said. worth : (m, c), the same as far as it has
+    turned out right where it was checked. stated : whether it was checked at all.
+    """
+
+    rows: NDArray[np.intp]
+    classes: tuple[str, ...]
+    proba: Array
+    worth: Array
+    stated: bool
+    taught_by: str
+
+    @property
+    def key(self) -> str:
+        digest = sha256(self.rows.tobytes() + self.proba.tobytes())
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class _Taught:
+    """A student of one network. said : (a, c), what it says of the rows `apart` of the lesson, which it never saw."""
+
+    card: backbones.Card
+    features: str
+    layers: tuple[tuple[Array, Array], ...]
+    said: Array
+    apart: NDArray[np.intp]
+    agreement: float
+
+
+def train(
+    project: Project, to: Path | None, backbone: str | None, integer: bool, cascade: bool, budget: float | None,
+    error: float, seed: int, force: bool, threads: int | None, quiet: bool,
+) -> dict[str, Any]:  # fmt: skip
+    """See `Project.train`."""
+    cards = [backbones.card(name) for name in project._current("backbones")]
+    _refuse(project, to, [card.name for card in cards], backbone, cascade, budget, error, force)
+    threads, progress = usable_threads(threads), Progress(quiet)
+    with project.store.writing(), limited(threads):
+        lesson = _lesson(project, seed)
+        taught = _teach(project, lesson, cards, seed, threads, progress)
+        speeds = [backbones.measure(card, threads, _MEASURED) for card in cards]
+    apart = taught[0].apart
+    worth = lesson.worth[apart]
+    points = [_point(one, worth, speed) for one, speed in zip(taught, speeds, strict=True)]
+    best = max(point["right"] for point in points)
+    enough = [point for point in points if point["right"] >= best - _NEAR_BEST]
+    recommended = max(enough, key=lambda point: point["images_per_second"])["backbone"]
+    order = sorted(range(len(taught)), key=lambda i: -speeds[i])
+    costs = [1 / speeds[i] for i in order]
+    found, curve = windows([taught[i].said for i in order], worth, costs, budget)
+    told: dict[str, Any] = {
+        "classes": list(lesson.classes),
+        "taught_by": lesson.taught_by,
+        "checked": lesson.stated,
+        "students": [point | {"recommended": point["backbone"] == recommended} for point in points],
+        "together": {"right": round(found.right_of_all, 4), "images_per_second": round(1 / sum(costs), 1)},
+        "cascade": {
+            "order": [taught[i].card.name for i in order],
+            "right": round(found.right, 4),
+            "cost": round(found.cost, 4),
+            "asked": [round(share, 4) for share in found.share],
+            "images_per_second": round(1 / sum(costs) / found.cost, 1),
+            "curve": [[round(cost, 4), round(right, 4)] for cost, right in curve],
+        },
+        "written": [],
+    }
+    if to is not None:
+        chosen = order if cascade else [_index(taught, backbone or recommended)]
+        with limited(threads):
+            files = [
+                _write(
+                    project, lesson, taught[i], error, integer, seed, threads, progress,
+                    to / f"{place + 1}-{taught[i].card.name}.onnx" if cascade else to,
+                )
+                for place, i in enumerate(chosen)
+            ]  # fmt: skip
+        told["written"] = files
+        if cascade:
+            write_cascade(to, [Path(file["file"]) for file in files], found)
+    return told
+
+
+def _refuse(
+    project: Project, to: Path | None, known: Sequence[str], backbone: str | None, cascade: bool,
+    budget: float | None, error: float, force: bool,
+) -> None:  # fmt: skip
+    if not 0 < error < 1:
+        raise PhylaError(f"An error of {error} can't be aimed at.", "Give a share between 0 and 1, such as 0.02.")
+    if backbone is not None and backbone not in known:
+        raise PhylaError(f"{project.folder} was not sorted by {backbone!r}.", f"It was by: {', '.join(known)}.")
+    if budget is not None and not (cascade and 0 < budget <= 1):
+        raise PhylaError(
+            "A budget is the share of all networks' cost that a cascade may take, above 0 and up to 1.",
+            "phyla train PROJECT FOLDER --cascade --budget 0.5",
+        )
+    if cascade and (len(known) < 2 or backbone is not None):
+        raise PhylaError("A cascade asks several networks in turn.", "Leave --backbone out; sort with two or more.")
+    if to is None:
+        return
+    if cascade:
+        if to.exists() and not (to.is_dir() and (force or not any(to.iterdir()))):
+            raise PhylaError(f"{to} is there already.", "Name another folder, or --force to replace what is in it.")
+    elif to.suffix.lower() != ".onnx":
+        raise PhylaError(f"{to} is no .onnx.", "End its name in .onnx; a folder holds a --cascade.")
+    elif to.exists() and not force:
+        raise PhylaError(f"{to} is there already.", "Give another name, or --force to replace it.")
+
+
+# ---- the teacher
+
+
+def _lesson(project: Project, seed: int) -> _Lesson:
+    """The spread of the labels, else the groups' names, else the groups themselves."""
+    removed = project.said.removed
+    known = np.flatnonzero(~removed)
+    if len(known) < _FEWEST:
+        raise PhylaError(
+            f"{len(known)} images are too few to learn from.",
+            f"At least {_FEWEST} are needed; add some and sort again.",
+        )
+    rng = np.random.default_rng(seed)
+    rows = np.sort(rng.permutation(known)[:_SAMPLE])
+    if stage := project._spread:
+        classes = tuple(project.store.read_json(f"{stage}/classes.json"))
+        proba = project._array(stage, "proba")[rows].astype(np.float32)
+        proba /= np.maximum(proba.sum(1, keepdims=True), 1e-6)
+        worth, stated = _checked(project, stage, proba)
+        taught_by = f"spread labels ({project.store.recipe(stage).method})"
+    else:
+        labels, grouping = project.labels, project.grouping
+        named = [labels.classes[c] for c in np.unique(labels.codes[rows]) if c >= 0]
+        names = np.array([*labels.classes, ""], object)[labels.codes[rows]]
+        if named:
+            rows, names = rows[names != ""], names[names != ""]
+            taught_by = "names of groups"
+        else:
+            names = np.array([f"group {g}" for g in grouping.best[rows].tolist()], object)
+            taught_by = "groups without names"
+        classes = tuple(dict.fromkeys(sorted(names.tolist(), key=_by_number)))
+        column = {name: c for c, name in enumerate(classes)}
+        codes = np.array([column[name] for name in names.tolist()])
+        # Votes that an image's group did not get are for any other.
+        share = grouping.strength[rows].clip(1 / len(classes), 1)
+        proba = np.repeat(((1 - share) / max(len(classes) - 1, 1))[:, None], len(classes), 1).astype(np.float32)
+        proba[np.arange(len(rows)), codes] = share
+        worth, stated = proba.copy(), False
+    if len(classes) < 2:
+        raise PhylaError("There is one class only, and nothing to tell apart.", f"phyla name {project.folder} 0 NAME")
+    said = project.said
+    column = {name: c for c, name in enumerate(classes)}
+    codes = np.array([column.get(name, UNSORTED) for name in said.classes] + [UNSORTED])[said.person[rows]]
+    answered = np.flatnonzero(codes >= 0)
+    for array in (proba, worth):
+        array[answered] = 0
+        array[answered, codes[answered]] = 1
+    return _Lesson(rows, classes, proba, worth, stated, taught_by)
+
+
+def _by_number(name: str) -> tuple[str, int]:
+    head, _, number = name.rpartition(" ")
+    return (head, int(number)) if number.isdecimal() else (name, 0)
+
+
+def _checked(project: Project, stage: str, proba: Array) -> tuple[Array, bool]:
+    """`proba` (m, c) with the likeliest class as probable as it turned out to be, the others in proportion."""
+    arrays = project.store.arrays(stage) or {}
+    if not np.isfinite(arrays.get("defer_error_", np.nan)):
+        return proba.copy(), False
+    defer = Defer()
+    defer.calibration_ = arrays["defer_calibration_"]
+    right = (1 - defer.error(proba)).astype(np.float32)
+    rows, best = np.arange(len(proba)), proba.argmax(1)
+    rest = np.maximum(1 - proba[rows, best], 1e-6)
+    worth = proba * ((1 - right) / rest)[:, None]
+    worth[rows, best] = right
+    return worth, True
+
+
+# ---- students
+
+
+def _teach(
+    project: Project, lesson: _Lesson, cards: Sequence[backbones.Card], seed: int, threads: int, progress: Progress
+) -> list[_Taught]:
+    store, stages = project.store, project._current("features")
+    steps, m = Steps(store, threads, progress), len(lesson.rows)
+    student, ids = Student(random_state=seed), project.images.ids[lesson.rows]
+    todo, taught = [], []
+    for card, stage in zip(cards, stages, strict=True):
+        recipe = Recipe("student", card.name, student.params(), (stage, lesson.key), Student.VERSION, seed)
+        todo.append((card, stage, store.stage(recipe)))
+    missing = sum(store.arrays(stage) is None for _, _, stage in todo)
+    with progress("teaching", missing * student.steps(m), len(cards) * student.steps(m), "steps") as advance:
+        for place, (card, features, stage) in enumerate(todo):
+            if store.arrays(stage) is None:
+                X = np.concatenate([block.astype(np.float16) for block in steps.features(features, ids)])
+                student.fit(X, lesson.proba, _hints(project, place, lesson.rows), advance)
+                arrays = {f"layer{i}_{part}": array for i, layer in enumerate(student.layers_)
+                          for part, array in zip(("weights", "bias"), layer, strict=True)}  # fmt: skip
+                said = student.predict_proba(X[student.apart_])
+                told = {"loss": student.loss_, "agreement": student.agreement_, "kept": student.kept_}
+                store.write_json(f"{stage}/told.json", told)
+                store.finish(stage, arrays | {"said": said, "apart": student.apart_})
+            kept = store.arrays(stage) or {}
+            layers = tuple((kept[f"layer{i}_weights"], kept[f"layer{i}_bias"]) for i in range(2))
+            agreement = store.read_json(f"{stage}/told.json")["agreement"]
+            taught.append(_Taught(card, features, layers, kept["said"], kept["apart"], agreement))
+    return taught
+
+
+def _hints(project: Project, place: int, rows: NDArray[np.intp]) -> Array | None:
+    """(m, h): the leading axes that the other networks see."""
+    others = [project._array(stage, "X")[rows] for i, stage in enumerate(project._current("reduced")) if i != place]
+    return np.hstack([leading(X, (X.shape[1],)) for X in others]) if others else None
+
+
+def _point(taught: _Taught, worth: Array, speed: float) -> dict[str, Any]:
+    """A student on the curve of what is right by what it costs."""
+    right = float(worth[np.arange(len(worth)), taught.said.argmax(1)].mean())
+    return {
+        "backbone": taught.card.name, "right": round(right, 4), "agreement": round(taught.agreement, 4),
+        "images_per_second": round(speed, 1), "megabytes": taught.card.megabytes,
+    }  # fmt: skip
+
+
+def _index(taught: Sequence[_Taught], backbone: str) -> int:
+    return next(i for i, one in enumerate(taught) if one.card.name == backbone)
+
+
+# ---- the file
+
+
+def _write(
+    project: Project, lesson: _Lesson, taught: _Taught, error: float, integer: bool, seed: int, threads: int,
+    progress: Progress, path: Path,
+) -> dict[str, Any]:  # fmt: skip
+    worth = lesson.worth[taught.apart]
+    right = worth[np.arange(len(worth)), taught.said.argmax(1)]
+    defer = Defer(error)
+    defer.fit_right(taught.said, right) if lesson.stated else defer.fit(taught.said, np.full(len(right), UNSORTED))
+    head = _head(project, lesson, taught, defer.radius_)
+    ranges = compared = None
+    if integer:
+        rng = np.random.default_rng(seed)
+        some = lesson.rows[rng.permutation(len(lesson.rows))[:_SEEN]]
+        with progress("calibrating", len(some), len(some)) as advance:
+            ranges = backbones.calibrate(taught.card, _views(project, taught.card, some, advance), threads)
+    told = _told(project, lesson, taught, defer, right)
+    write(path, taught.card, head, lesson.classes, told, integer=ranges)
+    accompany(path, taught.card, lesson.classes, told)
+    if integer:
+        compared = _compared(project, lesson, taught, path, threads, progress)
+    return {
+        "file": str(path), "backbone": taught.card.name, "integer": integer, "megabytes": path.stat().st_size / 1e6,
+        "right": round(float(right.mean()), 4), "taken": round(defer.coverage_, 4),
+        "stated_error": round(float(defer.error_), 4) if lesson.stated else None, "same_as_float": compared,
+    }  # fmt: skip
+
+
+def _head(project: Project, lesson: _Lesson, taught: _Taught, radius: NDArray[np.float64]) -> Head:
+    reduced = project._current("reduced")[project._current("features").index(taught.features)]
+    mean, components = project._array(reduced, "mean_"), project._array(reduced, "components_")
+    variance = project._array(reduced, "explained_variance_")
+    (first, bias), last = taught.layers
+    layers = ((first, bias + mean @ first), last)  # the head takes the mean away before
+    Z = project._array(reduced, "X")[lesson.rows]
+    of = project.grouping.best[lesson.rows]
+    centers = np.stack([Z[of == g].mean(0) for g in np.unique(of)])
+    scale = np.sqrt(np.maximum(variance, 1e-7 * max(float(variance[0]), 1e-30)))
+    head = Head(mean, components, scale, layers, radius.astype(np.float32), centers, np.zeros((3, 1), np.float32))
+    steps = Steps(project.store, 1, Progress(quiet=True))
+    ids = project.images.ids[lesson.rows]
+    strange = np.concatenate([head.strangeness(X) for X in steps.features(taught.features, ids)])
+    marks = (np.arange(_QUANTILES) + 0.5) / _QUANTILES
+    quantiles = [np.quantile(column, marks) for column in strange.T]
+    both = sum(rank(q.astype(np.float32), column) for q, column in zip(quantiles, strange.T, strict=True)) / 2
+    tables = np.stack([*quantiles, np.quantile(both, marks)]).astype(np.float32)
+    return Head(mean, components, scale, layers, head.radius, centers.astype(np.float32), tables)
+
+
+def _views(
+    project: Project, card: backbones.Card, rows: NDArray[np.intp], advance: Callable[[int], object]
+) -> NDArray[np.uint8]:
+    """(m, size, size, 3): the pictures as the network sees them."""
+    views = np.empty((len(rows), card.size, card.size, 3), np.uint8)
+    for view, row in zip(views, rows.tolist(), strict=True):
+        backbones.fit(project.images.open(row, card.shorter_side), card, view)
+        advance(1)
+    return views
+
+
+def _compared(
+    project: Project, lesson: _Lesson, taught: _Taught, path: Path, threads: int, progress: Progress
+) -> float:
+    """The share of pictures of which the file in integers says what the student in floats does."""
+    some = taught.apart[:: max(len(taught.apart) // _COMPARED, 1)]
+    place = np.searchsorted(taught.apart, some)
+    model = read(path)
+    with progress("comparing", len(some), len(some)) as advance:
+        views = _views(project, model.card, lesson.rows[some], advance)
+    said = model.load(threads)(views)[:, : len(lesson.classes)]
+    return round(float((said.argmax(1) == taught.said[place].argmax(1)).mean()), 4)
+
+
+def _told(
+    project: Project, lesson: _Lesson, taught: _Taught, defer: Defer, right: NDArray[np.floating]
+) -> dict[str, Any]:
+    """What people should know of the classifier."""
+    labels, said = project.labels, project.said
+    sure = said.person >= 0
+    by: dict[str, int] = {}
+    for edit in project.edits:
+        if edit.op in ("name", "merge", "split", "confirm", "move"):
+            by[edit.by or "unknown"] = by.get(edit.by or "unknown", 0) + 1
+    origin = np.bincount(labels.origin, minlength=len(ORIGINS))
+    accuracy = (
+        f"{right.mean():.1%} of the pictures that it did not learn from, as far as checked answers tell"
+        if lesson.stated
+        else "not known: fewer than 30 labels were checked by a person"
+    )
+    deferral = (
+        f"takes {defer.coverage_:.0%} of such pictures unseen, {defer.error_:.1%} of them wrong as far as can be told"
+        if lesson.stated
+        else "defers where the likeliest class is less likely than not; the error of the rest is not known"
+    )
+    return {
+        "taught by": f"{lesson.taught_by}, {len(lesson.rows):,} pictures of {Path(project._current('source')).name}",
+        "pictures of each class": dict(
+            zip(
+                lesson.classes, np.bincount(lesson.proba.argmax(1), minlength=len(lesson.classes)).tolist(), strict=True
+            )
+        ),
+        "confirmed by people": f"{int(sure.sum()):,} pictures and {len(said.names)} groups",
+        "whose word": {name or "nobody's": int(count) for name, count in zip(ORIGINS, origin, strict=True) if count},
+        "said by": by or "nobody",
+        "accuracy": accuracy,
+        "agreement with its teacher": f"{taught.agreement:.1%}",
+        "deferral": deferral,
+        "not to be trusted with": [
+            "pictures unlike those it learnt from: see the output outlier",
+            "classes that are not in the list: it names one of those that are",
+            "decisions about people, or where a wrong class does harm, without somebody who looks",
+        ],
+        "date": datetime.now(UTC).date().isoformat(),
+        "weights": f"{taught.card.weights}, licence {taught.card.licence}",
+    }
