@@ -17,10 +17,15 @@ import numpy as np
 from phyla import plugins
 from phyla.backbones._card import Card, Network, fit
 from phyla.backbones._extract import Shard, extract
+from phyla.backbones._onnx_graph import OnnxGraph
 from phyla.backbones._openvino import best_precision
+from phyla.backbones._ranges import Ranges
 from phyla.types import PhylaError, Recipe
 
-__all__ = ["Card", "Network", "Shard", "card", "cards", "extract", "fit", "load", "measure", "recipe"]
+__all__ = [
+    "Card", "Network", "OnnxGraph", "Ranges", "Shard", "card", "cards", "extract", "fit", "load", "measure", "recipe",
+    "splice",
+]  # fmt: skip
 
 _MEASURED = 8  # pictures a call of `measure`
 _VERSION = 2  # raised when the same picture and card give other features
@@ -64,6 +69,21 @@ def load(card: Card, threads: int, precision: str = "auto") -> Network:
     """The network of `card`, ready to run in up to `threads` threads; `precision` "f32", "bf16" or the best here."""
     network: Network = _family(card).load(card, threads, precision)
     return network
+
+
+def splice(card: Card, graph: OnnxGraph, view: str, ranges: Ranges | None = None) -> str:
+    """Write the network of `card` into `graph`: uint8 `view` (n, size, size, 3) → float32 (n, dim), whose name returns.
+
+    With `ranges` it computes in integers.
+    """
+    family = _family(card)
+    if not hasattr(family, "splice"):
+        raise PhylaError(
+            f"{card.name} can't be written into a file of its own.",
+            "The bundled networks, onnx: and hf: can. Export this one to ONNX and name it onnx:path/to/net.onnx.",
+        )
+    features: str = family.splice(card, graph, view, ranges)
+    return features
 
 
 def measure(card: Card, threads: int, seconds: float = 2.0) -> float:
