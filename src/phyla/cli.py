@@ -115,8 +115,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--copy", action="store_true", help="put copies into the folders instead of links")
     add("--page", action="store_true", help="write the page as a folder that opens from the disk, to look at only")
     add("--force", action="store_true", help="replace a file or add to a folder that is there")
-    add = verb(_predict, "predict", "Assign new images to a project's groups.")
-    add("project")
+    add = verb(_predict, "predict", "Let a project, or a classifier in a file, say what new images are.")
+    add("model", metavar="PROJECT|MODEL.onnx", help="a project, or a classifier that Phyla wrote")
     add("source", help="the new images: anything that sort takes")
     add("-o", "--to", required=True, metavar="OUT", help="OUT.csv or OUT.parquet")
     add("--force", action="store_true", help="replace OUT if it is there")
@@ -277,9 +277,16 @@ def _export(args: argparse.Namespace) -> Any:
 
 
 def _predict(args: argparse.Namespace) -> Any:
+    from pathlib import Path
+
+    options = {name: getattr(args, name) for name in ("force", "threads", "quiet")}
+    if Path(args.model).is_file() or args.model.endswith(".onnx"):
+        from phyla._predicting import predict
+
+        return predict(args.model, args.source, args.to, **options), _plain.predicted
     from phyla.project import Project
 
-    rows = Project(args.project).predict(args.source, args.to, force=args.force, threads=args.threads, quiet=args.quiet)
+    rows = Project(args.model).predict(args.source, args.to, **options)
     read = rows["group"] >= 0
     told = {
         "to": args.to,

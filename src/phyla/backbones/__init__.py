@@ -18,13 +18,13 @@ from phyla import plugins
 from phyla.backbones._card import Card, Network, fit
 from phyla.backbones._extract import Shard, extract
 from phyla.backbones._onnx_graph import OnnxGraph
-from phyla.backbones._openvino import best_precision
+from phyla.backbones._openvino import best_precision, from_onnx
 from phyla.backbones._ranges import Ranges
 from phyla.types import PhylaError, Recipe
 
 __all__ = [
-    "Card", "Network", "OnnxGraph", "Ranges", "Shard", "card", "cards", "extract", "fit", "load", "measure", "recipe",
-    "splice",
+    "Card", "Network", "OnnxGraph", "Ranges", "Shard", "card", "cards", "extract", "fit", "from_onnx", "load", "measure",
+    "recipe", "splice",
 ]  # fmt: skip
 
 _MEASURED = 8  # pictures a call of `measure`

@@ -17,15 +17,13 @@ TASK = 4
 # Pictures a shard: at a hundred a second a killed run loses twenty seconds; a million pictures make 500 files.
 SHARD = 512 * TASK
 
-_HALF = float(np.finfo(np.float16).max)
-
 
 @dataclass(frozen=True)
 class Shard:
-    """`features[i]` is network i's float16 (r, dim) of the r `rows`; NaN for a broken one, its reason in `faults`."""
+    """`features[i]` is network i's (r, dim) of the r `rows`; NaN for a broken one, its reason in `faults`."""
 
     rows: NDArray[np.intp]
-    features: list[NDArray[np.float16]]
+    features: list[NDArray[np.floating]]
     faults: dict[int, str]
 
 
@@ -36,17 +34,19 @@ def extract(
     run: Callable[..., Iterator[Shard]],
     workers: int,
     advance: Callable[[int], object] = lambda n: None,
+    dtype: type[np.floating] = np.float16,
 ) -> Iterator[Shard]:
     """Yield the features of `rows` shard by shard, in order.
 
     `run` is an engine. Each worker decodes, resizes and infers a task by itself: all cores are busy from the first
-    picture to the last without a queue between stages. `advance` is told of pictures done.
+    picture to the last without a queue between stages. `advance` is told of pictures done. `dtype` is the features'.
 
     OpenVINO computes in threads of its own, one a worker, and while the system wakes one up its core would idle: 5 % of
     the time with a small network. Where all cores are ours, others decode meanwhile: two workers a core, not one.
     """
     if workers >= cores():
         workers *= 2
+    largest = float(np.finfo(dtype).max)
     needed = max(network.card.shorter_side for network in networks)
 
     def work(task: Sequence[int]) -> Shard:
@@ -65,9 +65,9 @@ def extract(
         is_good = np.array([row not in faults for row in task])
         features = []
         for network, pictures in zip(networks, inputs, strict=True):
-            X = np.full((len(task), network.card.dim), np.nan, np.float16)
+            X = np.full((len(task), network.card.dim), np.nan, dtype)
             if good:
-                X[is_good] = network(pictures[:good]).clip(-_HALF, _HALF)
+                X[is_good] = network(pictures[:good]).clip(-largest, largest)
             features.append(X)
         return Shard(np.array(task, np.intp), features, faults)
 

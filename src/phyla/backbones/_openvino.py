@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Sequence
 from functools import cache
+from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -70,6 +71,21 @@ class OpenVINONetwork:
             pictures = np.concatenate([pictures, np.zeros((self._batch - given, *pictures.shape[1:]), np.uint8)])
         self._local.request.infer([np.ascontiguousarray(pictures)], share_inputs=True)
         return self._local.request.get_output_tensor(0).data[:given].astype(np.float32)
+
+
+def from_onnx(card: Card, model: bytes, outputs: Sequence[str], threads: int, precision: str) -> OpenVINONetwork:
+    """The network in the bytes of an ONNX file, from its one input; the `outputs` (n,) or (n, m) come side by side.
+
+    Raises `RuntimeError` where OpenVINO can't read or run it.
+    """
+    import openvino as ov
+    from openvino import opset13 as op
+
+    graph = _core().read_model(BytesIO(model))
+    graph.reshape([BATCH, card.size, card.size, 3])
+    columns = [op.convert(graph.output(name).get_node().input_value(0), "f32") for name in outputs]
+    flat = [op.reshape(column, [BATCH, -1], False) for column in columns]
+    return OpenVINONetwork(card, ov.Model([op.concat(flat, 1)], graph.get_parameters(), card.name), threads, precision)
 
 
 class OpenVINOGraph:

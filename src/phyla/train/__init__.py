@@ -3,3 +3,9 @@
 `Head` is what is learnt on a network's features, `write` puts it behind the network into an ONNX file, `read` gives
 such a file back as a `Model`.
 """
+
+from phyla.train._head import Head
+from phyla.train._read import Model, read
+from phyla.train._write import write
+
+__all__ = ["Head", "Model", "read", "write"]
