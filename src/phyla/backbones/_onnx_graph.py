@@ -51,18 +51,21 @@ class OnnxGraph:
         x = self.node("Transpose", self.cast(pictures, np.float32), perm=[0, 3, 1, 2])
         return self.node("Mul", self.node("Sub", x, means), 1 / scales)
 
-    def convolve(self, x: str, kernel: NDArray, bias: NDArray, stride: int, depthwise: bool, integer: bool) -> str:
+    def convolve(
+        self, x: str, kernel: NDArray, bias: NDArray, stride: int, depthwise: bool, largest: NDArray | None
+    ) -> str:
         weight, constant = kernel.astype(np.float32), bias.astype(np.float32)
         how = {"strides": [stride, stride], "auto_pad": "SAME_UPPER", "group": len(kernel) if depthwise else 1}
-        if not integer:
+        if largest is None:
             return self.node("Conv", x, weight, constant, **how)
-        steps = np.abs(weight).max(axis=(1, 2, 3)) / np.float32(127)
-        steps[steps == 0] = 1
+        # ONNX Runtime adds the bias in integers: in steps of what the products come in. Some filters are empty, or so
+        # weak beside their bias that it would need more than 32 bits.
+        least = np.abs(constant) / (self._steps[x] * np.float32(2**30))
+        steps = np.maximum(largest.reshape(-1).astype(np.float32) / 127, np.maximum(least, np.float32(1e-12)))
         whole = np.rint(weight / steps[:, None, None, None]).astype(np.int8)
         rounded = self.node("DequantizeLinear", whole, steps, np.zeros(len(steps), np.int8), axis=0)
-        # ONNX Runtime adds the bias in integers: in steps of what the products come in.
-        fine = (steps * self._steps[x]).astype(np.float32)
-        counts = np.rint(constant / fine).clip(-(2**31), 2**31 - 1).astype(np.int32)
+        fine = steps * self._steps[x]
+        counts = np.rint(constant / fine).astype(np.int32)
         constant = self.node("DequantizeLinear", counts, fine, np.zeros(len(fine), np.int32), axis=0)
         return self.node("Conv", x, rounded, constant, **how)
 

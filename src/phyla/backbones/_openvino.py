@@ -109,14 +109,18 @@ class OpenVINOGraph:
         x = op.transpose(op.convert(pictures, "f32"), [0, 3, 1, 2])
         return op.multiply(op.subtract(x, mean), 1 / std)
 
-    def convolve(self, x: Any, kernel: NDArray, bias: NDArray, stride: int, depthwise: bool, integer: bool) -> Any:
-        """A convolution by `kernel` (out, in, h, w), its weights rounded to 8 bits by output channel if `integer`."""
+    def convolve(
+        self, x: Any, kernel: NDArray, bias: NDArray, stride: int, depthwise: bool, largest: NDArray | None
+    ) -> Any:
+        """A convolution by `kernel` (out, in, h, w).
+
+        With `largest` (out, 1, 1, 1) its weights are rounded to 255 values from −largest to largest.
+        """
         if depthwise:
-            kernel = kernel[:, None]
+            kernel, largest = kernel[:, None], None if largest is None else largest[:, None]
         # Given as an array, a weight would go through a list of Python's numbers: two fifths of the time to load.
         weight, bias = (self._op.constant(v.astype(np.float32)) for v in (kernel, bias.reshape(1, -1, 1, 1)))
-        if integer:
-            largest = np.abs(kernel).max(axis=(-3, -2, -1), keepdims=True)
+        if largest is not None:
             weight = self._round(weight, -largest, largest, 255)
         convolution = self._op.group_convolution if depthwise else self._op.convolution
         y = convolution(x, weight, [stride, stride], [0, 0], [0, 0], [1, 1], auto_pad="same_upper")

@@ -18,7 +18,7 @@ from phyla.backbones._card import Card, Network
 from phyla.backbones._checkpoint import read_checkpoint
 from phyla.backbones._onnx_graph import OnnxGraph
 from phyla.backbones._openvino import OpenVINOGraph, OpenVINONetwork
-from phyla.backbones._ranges import Range, Ranges
+from phyla.backbones._ranges import Range, Ranges, keep_sums
 from phyla.types import PhylaError
 
 __all__ = ["Lite"]
@@ -87,7 +87,12 @@ class _Builder:
         scale = w[f"{norm}.weight"] / np.sqrt(w[f"{norm}.running_var"] + _EPSILON)
         bias = w[f"{norm}.bias"] - w[f"{norm}.running_mean"] * scale
         kernel = w[f"{name}.weight"] * scale[:, None, None, None]
-        x = self.op.convolve(x, kernel, bias, stride, "depthwise" in name, self.integer and name != "_conv_stem")
+        depthwise, largest = "depthwise" in name, None
+        if self.integer and name != "_conv_stem":
+            largest = np.abs(kernel).max(axis=(1, 2, 3), keepdims=True)
+            if self.measured and depthwise:
+                kernel, largest = keep_sums(kernel, largest)
+        x = self.op.convolve(x, kernel, bias, stride, depthwise, largest)
         if not activate:
             return x
         x = self.op.clamp(x, 0.0, _CEILING)
@@ -161,6 +166,11 @@ class Lite:
     def load(card: Card, threads: int, precision: str) -> Network:
         op = OpenVINOGraph(card)
         return OpenVINONetwork(card, op.model(_features(card, op, op.pictures)), threads, precision)
+
+    @staticmethod
+    def graph(card: Card, op: OpenVINOGraph, measured: Iterable[Range]) -> Any:
+        """The features of `op.pictures`, each activation rounded between the ends that are `measured`."""
+        return _features(card, op, op.pictures, measured)
 
     @staticmethod
     def splice(card: Card, graph: OnnxGraph, view: str, ranges: Ranges | None = None) -> str:
