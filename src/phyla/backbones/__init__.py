@@ -18,15 +18,15 @@ from numpy.typing import NDArray
 from phyla import plugins
 from phyla.backbones._card import Card, Network, fit
 from phyla.backbones._extract import Shard, extract
-from phyla.backbones._onnx_graph import OnnxGraph
+from phyla.backbones._onnx_graph import OnnxGraph, tensors
 from phyla.backbones._openvino import best_precision, from_onnx
 from phyla.backbones._ranges import Ranges
 from phyla.backbones._ranges import calibrate as _calibrate
 from phyla.types import PhylaError, Recipe
 
 __all__ = [
-    "Card", "Network", "OnnxGraph", "Ranges", "Shard", "calibrate", "card", "cards", "extract", "fit", "from_onnx", "load", "measure",
-    "recipe", "splice",
+    "Card", "Network", "OnnxGraph", "Ranges", "Shard", "calibrate", "card", "cards", "extract", "fit", "from_onnx",
+    "load", "measure", "recipe", "splice", "tensors",
 ]  # fmt: skip
 
 _MEASURED = 8  # pictures a call of `measure`
@@ -84,7 +84,7 @@ def splice(card: Card, graph: OnnxGraph, view: str, ranges: Ranges | None = None
             f"{card.name} can't be written into a file of its own.",
             "The bundled networks, onnx: and hf: can. Export this one to ONNX and name it onnx:path/to/net.onnx.",
         )
-    features: str = family.splice(card, graph, view, ranges)
+    features: str = family.splice(card, graph, view, *[ranges] if ranges else [])
     return features
 
 

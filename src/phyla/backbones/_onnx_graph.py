@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -44,6 +44,28 @@ class OnnxGraph:
 
         return self.node("Cast", x, named=named, to=helper.np_dtype_to_tensor_dtype(np.dtype(kind)))
 
+    def take_in(self, model: Any, x: str, output: str) -> str:
+        """Put the nodes of another `onnx.ModelProto` behind `x`, its one input; the name of what was its `output`.
+
+        Raises what ONNX raises of a model that it can't bring to this version.
+        """
+        from onnx import compose, inliner, version_converter
+
+        if model.functions:
+            model = inliner.inline_local_functions(model)
+        if next((o.version for o in model.opset_import if not o.domain), OPSET) < OPSET:
+            model = version_converter.convert_version(model, OPSET)
+        weights = {w.name for w in model.graph.initializer}
+        (entry,) = (value.name for value in model.graph.input if value.name not in weights)
+        model = compose.add_prefix(model, prefix := "network/")
+        self.node("Identity", x, named=prefix + entry)
+        self.nodes += model.graph.node
+        self.weights += model.graph.initializer
+        for opset in model.opset_import:
+            self.opsets[opset.domain] = max(opset.version, self.opsets.get(opset.domain, 0))
+        self.ir = max(self.ir, model.ir_version)
+        return prefix + output
+
     # ---- what `OpenVINOGraph` has too
 
     def normalise(self, pictures: str, mean: Sequence[float], std: Sequence[float]) -> str:
@@ -55,7 +77,8 @@ class OnnxGraph:
         self, x: str, kernel: NDArray, bias: NDArray, stride: int, depthwise: bool, largest: NDArray | None
     ) -> str:
         weight, constant = kernel.astype(np.float32), bias.astype(np.float32)
-        how = {"strides": [stride, stride], "auto_pad": "SAME_UPPER", "group": len(kernel) if depthwise else 1}
+        how: dict[str, Any] = {"strides": [stride, stride], "auto_pad": "SAME_UPPER"}
+        how["group"] = len(kernel) if depthwise else 1
         if largest is None:
             return self.node("Conv", x, weight, constant, **how)
         # ONNX Runtime adds the bias in integers: in steps of what the products come in. Some filters are empty, or so
@@ -66,8 +89,8 @@ class OnnxGraph:
         rounded = self.node("DequantizeLinear", whole, steps, np.zeros(len(steps), np.int8), axis=0)
         fine = steps * self._steps[x]
         counts = np.rint(constant / fine).astype(np.int32)
-        constant = self.node("DequantizeLinear", counts, fine, np.zeros(len(fine), np.int32), axis=0)
-        return self.node("Conv", x, rounded, constant, **how)
+        added = self.node("DequantizeLinear", counts, fine, np.zeros(len(fine), np.int32), axis=0)
+        return self.node("Conv", x, rounded, added, **how)
 
     def clamp(self, x: str, low: float, high: float) -> str:
         return self.node("Clip", x, np.float32(low), np.float32(high))
@@ -85,3 +108,16 @@ class OnnxGraph:
 
     def average(self, x: str) -> str:
         return self.node("Flatten", self.node("GlobalAveragePool", x))
+
+
+def tensors(part: Any) -> Iterator[Any]:
+    """Every tensor of a model, in whatever it is nested."""
+    from google.protobuf.message import Message
+
+    if part.DESCRIPTOR.name == "TensorProto":
+        yield part
+        return
+    for kind, value in part.ListFields():
+        if kind.message_type is not None:
+            for inner in [value] if isinstance(value, Message) else value:
+                yield from tensors(inner)

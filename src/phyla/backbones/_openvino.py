@@ -105,9 +105,9 @@ class OpenVINOGraph:
 
     def normalise(self, pictures: Any, mean: Sequence[float], std: Sequence[float]) -> Any:
         """uint8 (b, h, w, 3) → float32 (b, 3, h, w)."""
-        op, (mean, std) = self._op, (np.asarray(v, np.float32).reshape(1, 3, 1, 1) for v in (mean, std))
+        op, (means, scales) = self._op, (np.asarray(v, np.float32).reshape(1, 3, 1, 1) for v in (mean, std))
         x = op.transpose(op.convert(pictures, "f32"), [0, 3, 1, 2])
-        return op.multiply(op.subtract(x, mean), 1 / std)
+        return op.multiply(op.subtract(x, means), 1 / scales)
 
     def convolve(
         self, x: Any, kernel: NDArray, bias: NDArray, stride: int, depthwise: bool, largest: NDArray | None

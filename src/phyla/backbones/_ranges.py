@@ -29,7 +29,7 @@ class Ranges:
 
 
 def keep_sums(kernel: NDArray, largest: NDArray) -> tuple[NDArray, NDArray]:
-    """`kernel` (out, in, h, w) in whole steps of a 127th of `largest`, which is returned as well, each filter's sum kept.
+    """`kernel` (out, in, h, w) in whole steps of a 127th of `largest`, which comes back too; each filter's sum stays.
 
     Neighbouring pixels are alike, so that errors that add up to nothing do next to no harm: with 300 pictures of
     CIFAR-10 the features' cosine to those in floats rose from 0.992 to 0.9995 where only depthwise filters are rounded.
@@ -89,8 +89,8 @@ def calibrate(card: Card, family: Any, views: NDArray[np.uint8], threads: int) -
     points = len(op.points)
     low, high = seen[:, :points].min(0), seen[:, points : 2 * points].max(0)
     ends = tuple(_with_zero(*pair) for pair in zip(low.tolist(), high.tolist(), strict=True))
-    op = OpenVINOGraph(card)
-    whole = _run(card, op.model(family.graph(card, op, ends)), views, threads)
+    plain = OpenVINOGraph(card)
+    whole = _run(card, plain.model(family.graph(card, plain, ends)), views, threads)
     return Ranges(ends, whole.mean(0) - seen[:, 2 * points :].mean(0))
 
 

@@ -35,7 +35,7 @@ class Head:
 
     def logits(self, Z: Array) -> Array:
         for weights, bias in self.layers[:-1]:
-            Z = np.maximum(Z @ weights + bias, 0)
+            Z = np.maximum(Z @ weights + bias, 0).astype(np.float32)
         weights, bias = self.layers[-1]
         return Z @ weights + bias
 
@@ -65,6 +65,6 @@ class Head:
         return rank(self.quantiles[2], (ranks[0] + ranks[1]) / 2)
 
 
-def rank(quantiles: Array, values: Array) -> Array:
+def rank(quantiles: Array, values: NDArray[np.floating]) -> Array:
     """(n,): the share of the quantiles (q,), in order, that are below each value."""
     return (np.searchsorted(quantiles, values, side="left") / len(quantiles)).astype(np.float32)

@@ -15,7 +15,7 @@ from phyla.backbones import Card, OnnxGraph
 VIEW = "view"  # the name of what comes out, at which a file can be cut
 
 _A = -0.75  # of the cubic kernel (Keys, 1981), as OpenCV has it
-_STEPS = 2048.0  # in which OpenCV rounds the weights of lines and cubics
+_STEPS = 2048.0  # in which OpenCV rounds the weights of lines; those of cubics it takes as they are
 # OpenCV rounds halves up. Between lines it cuts two products off at a quarter of a level before, an eighth in the mean.
 _HALF, _LINES = np.float32(1 / 2), np.float32(3 / 8)
 
@@ -45,7 +45,7 @@ def view(graph: OnnxGraph, pictures: str, card: Card) -> str:
 
 
 def _weights(graph: OnnxGraph, side: str, card: Card) -> tuple[str, str]:
-    """(size, side): how much each pixel of the square counts in each of the view, and from where on it is rounded up."""
+    """(size, side): how much a pixel of the square counts in one of the view, and what is added before cutting off."""
     node, size = graph.node, card.size
     i = np.arange(size, dtype=np.float64)[:, None]
     whole = node("Range", np.int64(0), side, np.int64(1))
@@ -73,7 +73,8 @@ def _weights(graph: OnnxGraph, side: str, card: Card) -> tuple[str, str]:
             enlarged = lines
         case _:
             enlarged = _cubics(graph, at, last, j)
-    is_larger, is_twice = (node("Greater", side, np.int64(n)) for n in (size, 2 * size))
+    # At twice the size exactly, OpenCV takes areas where it was asked for lines.
+    is_larger, is_twice = (node("Greater", side, np.int64(n)) for n in (size, 2 * size - 1))
     A = node("Where", is_larger, node("Where", is_twice, areas, lines), enlarged)
     of_enlarged = _LINES if card.interpolation == "bilinear" else _HALF
     half = node("Where", is_larger, node("Where", is_twice, _HALF, _LINES), of_enlarged)
@@ -92,7 +93,7 @@ def _cubics(graph: OnnxGraph, at: str, last: str, j: str) -> str:
     parts = []
     for away, weight in zip((-1, 0, 1, 2), (first, second, third, fourth), strict=True):
         pixel = node("Min", node("Max", node("Add", floor, np.float64(away)), zero), last)
-        parts.append(node("Where", node("Equal", pixel, j), _rounded(graph, weight), zero))
+        parts.append(node("Where", node("Equal", pixel, j), weight, zero))
     return node("Add", node("Add", parts[0], parts[1]), node("Add", parts[2], parts[3]))
 
 

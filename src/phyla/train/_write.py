@@ -42,7 +42,11 @@ def write(
 
     Raises `PhylaError` for a network that can't be put into a file. A second and, with lite0, 19 MB (6 in integers).
     """
-    data = model(card, head, classes, told, integer=integer).SerializeToString()
+    put(path, model(card, head, classes, told, integer=integer).SerializeToString())
+
+
+def put(path: Path, data: bytes) -> None:
+    """Write `data` to `path`, aside first and then renamed."""
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
