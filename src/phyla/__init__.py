@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 from phyla.types import PhylaError
 
 if TYPE_CHECKING:
+    from phyla._predicting import predict
     from phyla.project import Project, sort
 
-__all__ = ["PhylaError", "Project", "__version__", "sort"]
+__all__ = ["PhylaError", "Project", "__version__", "predict", "sort"]
 from phyla._version import __version__
 
 # OpenMP reads this once, when the first library that uses it is loaded. Threads that spin while they wait take the
@@ -28,4 +29,8 @@ def __getattr__(name: str) -> Any:
         from phyla import project
 
         return getattr(project, name)
+    if name == "predict":
+        from phyla._predicting import predict
+
+        return predict
     raise AttributeError(name)

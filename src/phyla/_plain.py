@@ -65,6 +65,17 @@ def spread(told: dict[str, Any]) -> str:
     )
 
 
+def predicted(told: dict[str, Any]) -> str:
+    lines = [
+        f"{count(told['images'], 'file')}: {told['unreadable']:,} unreadable, "
+        f"{told['deferred']:,} for a person to look at."
+    ]
+    lines += [f"  {name:24} {images:9,}" for name, images in list(told["classes"].items())[:_SHOWN]]
+    if len(told["classes"]) > _SHOWN:
+        lines.append(f"  … and {len(told['classes']) - _SHOWN:,} more")
+    return "\n".join([*lines, f"Written to {told['to']}."])
+
+
 def _expected(told: dict[str, Any]) -> str:
     from phyla._telling import expected
 

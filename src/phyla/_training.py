@@ -17,7 +17,7 @@ from phyla._progress import Progress
 from phyla._steps import Steps, limited, usable_threads
 from phyla.cluster import leading
 from phyla.label.defer import Defer
-from phyla.train import Head, Student, accompany, rank, read, windows, write, write_cascade
+from phyla.train import Cascade, Head, Student, accompany, gap, rank, read, together, windows, write, write_chain
 from phyla.types import ORIGINS, UNSORTED, PhylaError, Recipe
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def train(
             ]  # fmt: skip
         told["written"] = files
         if cascade:
-            write_cascade(to, [Path(file["file"]) for file in files], found)
+            _write_chain(to, [Path(file["file"]) for file in files], [taught[i] for i in order], found, lesson, error)
     return told
 
 
@@ -275,10 +275,7 @@ def _write(
     project: Project, lesson: _Lesson, taught: _Taught, error: float, integer: bool, seed: int, threads: int,
     progress: Progress, path: Path,
 ) -> dict[str, Any]:  # fmt: skip
-    worth = lesson.worth[taught.apart]
-    right = worth[np.arange(len(worth)), taught.said.argmax(1)]
-    defer = Defer(error)
-    defer.fit_right(taught.said, right) if lesson.stated else defer.fit(taught.said, np.full(len(right), UNSORTED))
+    defer, right = _deferral(lesson, taught.apart, taught.said, error)
     head = _head(project, lesson, taught, defer.radius_)
     ranges = compared = None
     if integer:
@@ -296,6 +293,29 @@ def _write(
         "right": round(float(right.mean()), 4), "taken": round(defer.coverage_, 4),
         "stated_error": round(float(defer.error_), 4) if lesson.stated else None, "same_as_float": compared,
     }  # fmt: skip
+
+
+def _deferral(lesson: _Lesson, apart: NDArray[np.intp], said: Array, error: float) -> tuple[Defer, Array]:
+    """What to leave to a person of what is `said` (a, c) of the rows `apart`, and how probably each row is right."""
+    worth = lesson.worth[apart]
+    right = worth[np.arange(len(worth)), said.argmax(1)]
+    defer = Defer(error)
+    return defer.fit_right(said, right) if lesson.stated else defer.fit(said, np.full(len(right), UNSORTED)), right
+
+
+def _write_chain(
+    folder: Path, files: Sequence[Path], stages: Sequence[_Taught], found: Cascade, lesson: _Lesson, error: float
+) -> None:
+    said, goes_on = stages[0].said.copy(), np.ones(len(stages[0].said), bool)
+    for stage, window in enumerate(found.windows):
+        goes_on = goes_on & (gap(together([one.said for one in stages[: stage + 1]])) < window)
+        said[goes_on] = together([one.said[goes_on] for one in stages[: stage + 2]])
+    defer, right = _deferral(lesson, stages[0].apart, said, error)
+    told = {
+        "right": round(float(right.mean()), 4), "right with all": round(found.right_of_all, 4),
+        "cost against all": round(found.cost, 4), "asked": [round(share, 4) for share in found.share],
+    }  # fmt: skip
+    write_chain(folder, files, found, defer.radius_.astype(np.float32), told)
 
 
 def _head(project: Project, lesson: _Lesson, taught: _Taught, radius: NDArray[np.float64]) -> Head:
@@ -336,7 +356,7 @@ def _compared(
     """The share of pictures of which the file in integers says what the student in floats does."""
     some = taught.apart[:: max(len(taught.apart) // _COMPARED, 1)]
     place = np.searchsorted(taught.apart, some)
-    model = read(path)
+    (model,) = read(path).models
     with progress("comparing", len(some), len(some)) as advance:
         views = _views(project, model.card, lesson.rows[some], advance)
     said = model.load(threads)(views)[:, : len(lesson.classes)]

@@ -13,14 +13,21 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from phyla import plugins
 from phyla.backbones._card import Card, Network, fit
 from phyla.backbones._extract import Shard, extract
-from phyla.backbones._openvino import best_precision
+from phyla.backbones._onnx_graph import OnnxGraph, tensors
+from phyla.backbones._openvino import best_precision, from_onnx
+from phyla.backbones._ranges import Ranges
+from phyla.backbones._ranges import calibrate as _calibrate
 from phyla.types import PhylaError, Recipe
 
-__all__ = ["Card", "Network", "Shard", "card", "cards", "extract", "fit", "load", "measure", "recipe"]
+__all__ = [
+    "Card", "Network", "OnnxGraph", "Ranges", "Shard", "calibrate", "card", "cards", "extract", "fit", "from_onnx",
+    "load", "measure", "recipe", "splice", "tensors",
+]  # fmt: skip
 
 _MEASURED = 8  # pictures a call of `measure`
 _VERSION = 2  # raised when the same picture and card give other features
@@ -64,6 +71,35 @@ def load(card: Card, threads: int, precision: str = "auto") -> Network:
     """The network of `card`, ready to run in up to `threads` threads; `precision` "f32", "bf16" or the best here."""
     network: Network = _family(card).load(card, threads, precision)
     return network
+
+
+def splice(card: Card, graph: OnnxGraph, view: str, ranges: Ranges | None = None) -> str:
+    """Write the network of `card` into `graph`: uint8 `view` (n, size, size, 3) → float32 (n, dim), whose name returns.
+
+    With `ranges` it computes in integers.
+    """
+    family = _family(card)
+    if not hasattr(family, "splice"):
+        raise PhylaError(
+            f"{card.name} can't be written into a file of its own.",
+            "The bundled networks, onnx: and hf: can. Export this one to ONNX and name it onnx:path/to/net.onnx.",
+        )
+    features: str = family.splice(card, graph, view, *[ranges] if ranges else [])
+    return features
+
+
+def calibrate(card: Card, views: NDArray[np.uint8], threads: int = 1) -> Ranges:
+    """Ranges in which the network of `card` can compute in 8-bit integers, from `views` (n, size, size, 3) of pictures.
+
+    Some 300 pictures are enough. Each is looked at twice, in floats and in integers: 300 take 10 s of lite0's CPU time.
+    Raises `PhylaError` for a network that is not bundled.
+    """
+    family = _family(card)
+    if not hasattr(family, "graph") or card.integer:
+        raise PhylaError(f"{card.name} can't be put into integers.", "lite0, lite1 and lite2 can.")
+    if not len(views):
+        raise PhylaError("There is no picture to measure ranges on.", "Give some 300 of the collection.")
+    return _calibrate(card, family, views, threads)
 
 
 def measure(card: Card, threads: int, seconds: float = 2.0) -> float:

@@ -17,15 +17,13 @@ TASK = 4
 # Pictures a shard: at a hundred a second a killed run loses twenty seconds; a million pictures make 500 files.
 SHARD = 512 * TASK
 
-_HALF = float(np.finfo(np.float16).max)
-
 
 @dataclass(frozen=True)
 class Shard:
-    """`features[i]` is network i's float16 (r, dim) of the r `rows`; NaN for a broken one, its reason in `faults`."""
+    """`features[i]` is network i's (r, dim) of the r `rows`; NaN for a broken one, its reason in `faults`."""
 
     rows: NDArray[np.intp]
-    features: list[NDArray[np.float16]]
+    features: list[NDArray[np.floating]]
     faults: dict[int, str]
 
 
@@ -36,39 +34,46 @@ def extract(
     run: Callable[..., Iterator[Shard]],
     workers: int,
     advance: Callable[[int], object] = lambda n: None,
+    dtype: type[np.floating] = np.float16,
+    in_doubt: Callable[[Sequence[NDArray[np.floating]]], NDArray[np.bool_]] | None = None,
 ) -> Iterator[Shard]:
     """Yield the features of `rows` shard by shard, in order.
 
     `run` is an engine. Each worker decodes, resizes and infers a task by itself: all cores are busy from the first
-    picture to the last without a queue between stages. `advance` is told of pictures done.
+    picture to the last without a queue between stages. `advance` is told of pictures done. `dtype` is the features'.
+    `in_doubt` tells from the features of the networks so far which pictures the next one is asked about; of the others
+    it has NaN.
 
     OpenVINO computes in threads of its own, one a worker, and while the system wakes one up its core would idle: 5 % of
     the time with a small network. Where all cores are ours, others decode meanwhile: two workers a core, not one.
     """
     if workers >= cores():
         workers *= 2
+    largest = float(np.finfo(dtype).max)
     needed = max(network.card.shorter_side for network in networks)
 
     def work(task: Sequence[int]) -> Shard:
-        inputs = [np.empty((len(task), n.card.size, n.card.size, 3), np.uint8) for n in networks]
         faults: dict[int, str] = {}
-        good = 0
+        pictures = []
         for row in task:
             try:
-                picture = images.open(row, needed)
+                pictures.append(images.open(row, needed))
             except PhylaError as fault:
                 faults[row] = fault.message
-                continue
-            for network, pictures in zip(networks, inputs, strict=True):
-                fit(picture, network.card, pictures[good])
-            good += 1
-        is_good = np.array([row not in faults for row in task])
-        features = []
-        for network, pictures in zip(networks, inputs, strict=True):
-            X = np.full((len(task), network.card.dim), np.nan, np.float16)
-            if good:
-                X[is_good] = network(pictures[:good]).clip(-_HALF, _HALF)
+        asked = np.flatnonzero([row not in faults for row in task])
+        features: list[NDArray[np.floating]] = []
+        for network in networks:
+            X = np.full((len(task), network.card.dim), np.nan, dtype)
+            if len(asked):
+                side = network.card.size
+                views = np.empty((len(asked), side, side, 3), np.uint8)
+                for picture, view in zip(pictures, views, strict=True):
+                    fit(picture, network.card, view)
+                X[asked] = network(views).clip(-largest, largest)
             features.append(X)
+            if in_doubt and len(features) < len(networks) and len(asked):
+                goes_on = in_doubt([X[asked] for X in features])
+                asked, pictures = asked[goes_on], [p for p, g in zip(pictures, goes_on, strict=True) if g]
         return Shard(np.array(task, np.intp), features, faults)
 
     tasks = (rows[i : i + TASK] for i in range(0, len(rows), TASK))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Sequence
 from functools import cache
+from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -69,3 +71,75 @@ class OpenVINONetwork:
             pictures = np.concatenate([pictures, np.zeros((self._batch - given, *pictures.shape[1:]), np.uint8)])
         self._local.request.infer([np.ascontiguousarray(pictures)], share_inputs=True)
         return self._local.request.get_output_tensor(0).data[:given].astype(np.float32)
+
+
+def from_onnx(card: Card, model: bytes, outputs: Sequence[str], threads: int, precision: str) -> OpenVINONetwork:
+    """The network in the bytes of an ONNX file, from its one input; the `outputs` (n,) or (n, m) come side by side.
+
+    Raises `RuntimeError` where OpenVINO can't read or run it.
+    """
+    import openvino as ov
+    from openvino import opset13 as op
+
+    graph = _core().read_model(BytesIO(model))
+    graph.reshape([BATCH, card.size, card.size, 3])
+    columns = [op.convert(graph.output(name).get_node().input_value(0), "f32") for name in outputs]
+    flat = [op.reshape(column, [BATCH, -1], False) for column in columns]
+    return OpenVINONetwork(card, ov.Model([op.concat(flat, 1)], graph.get_parameters(), card.name), threads, precision)
+
+
+class OpenVINOGraph:
+    """The operations that bundled networks are made of, as OpenVINO's. `OnnxGraph` has the same."""
+
+    def __init__(self, card: Card) -> None:
+        import openvino as ov
+        from openvino import opset13
+
+        self._op, self._name = opset13, card.name
+        self.pictures = opset13.parameter([BATCH, card.size, card.size, 3], ov.Type.u8, name="picture")
+
+    def model(self, *outputs: Any) -> ov.Model:
+        import openvino as ov
+
+        return ov.Model(list(outputs), [self.pictures], self._name)
+
+    def normalise(self, pictures: Any, mean: Sequence[float], std: Sequence[float]) -> Any:
+        """uint8 (b, h, w, 3) → float32 (b, 3, h, w)."""
+        op, (means, scales) = self._op, (np.asarray(v, np.float32).reshape(1, 3, 1, 1) for v in (mean, std))
+        x = op.transpose(op.convert(pictures, "f32"), [0, 3, 1, 2])
+        return op.multiply(op.subtract(x, means), 1 / scales)
+
+    def convolve(
+        self, x: Any, kernel: NDArray, bias: NDArray, stride: int, depthwise: bool, largest: NDArray | None
+    ) -> Any:
+        """A convolution by `kernel` (out, in, h, w).
+
+        With `largest` (out, 1, 1, 1) its weights are rounded to 255 values from −largest to largest.
+        """
+        if depthwise:
+            kernel, largest = kernel[:, None], None if largest is None else largest[:, None]
+        # Given as an array, a weight would go through a list of Python's numbers: two fifths of the time to load.
+        weight, bias = (self._op.constant(v.astype(np.float32)) for v in (kernel, bias.reshape(1, -1, 1, 1)))
+        if largest is not None:
+            weight = self._round(weight, -largest, largest, 255)
+        convolution = self._op.group_convolution if depthwise else self._op.convolution
+        y = convolution(x, weight, [stride, stride], [0, 0], [0, 0], [1, 1], auto_pad="same_upper")
+        return self._op.add(y, bias)
+
+    def clamp(self, x: Any, low: float, high: float) -> Any:
+        return self._op.clamp(x, low, high)
+
+    def add(self, x: Any, y: Any) -> Any:
+        return self._op.add(x, y)
+
+    def round(self, x: Any, low: float, high: float) -> Any:
+        """`x`, of 256 values between `low` and `high`: OpenVINO takes this out and computes in integers."""
+        return self._round(x, low, high, 256)
+
+    def _round(self, x: Any, low: Any, high: Any, levels: int) -> Any:
+        ends = [self._op.constant(np.asarray(end, np.float32)) for end in (low, high)]
+        return self._op.fake_quantize(x, *ends, *ends, levels)
+
+    def average(self, x: Any) -> Any:
+        """(b, c, h, w) → (b, c)."""
+        return self._op.reduce_mean(x, [2, 3])

@@ -8,8 +8,9 @@ from typing import Any
 
 from phyla.backbones._card import Card, Network
 from phyla.backbones._hub import download, need, read_json
+from phyla.backbones._onnx_graph import OnnxGraph
 from phyla.backbones._openvino import OpenVINONetwork
-from phyla.backbones.onnx import Spec, describe, external_files, graph, read_bytes
+from phyla.backbones.onnx import Spec, describe, external_files, graph, read_bytes, splice
 from phyla.types import PhylaError
 
 __all__ = ["HuggingFace"]
@@ -71,6 +72,11 @@ class HuggingFace:
     def card(name: str) -> Card:
         path, spec = _files(name)
         return replace(describe(f"hf:{name}", path, spec, f"{name}/{path.name}"), offline=False)
+
+    @staticmethod
+    def splice(card: Card, graph: OnnxGraph, view: str) -> str:
+        path, spec = _files(card.name.removeprefix("hf:"))
+        return splice(path, spec, card, graph, view)
 
     @staticmethod
     def load(card: Card, threads: int, precision: str) -> Network:

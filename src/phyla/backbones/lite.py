@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import replace
 from importlib.util import find_spec
 from itertools import accumulate
 from math import ceil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from phyla.backbones._card import Card, Network
 from phyla.backbones._checkpoint import read_checkpoint
-from phyla.backbones._openvino import BATCH, OpenVINONetwork
+from phyla.backbones._onnx_graph import OnnxGraph
+from phyla.backbones._openvino import OpenVINOGraph, OpenVINONetwork
+from phyla.backbones._ranges import Range, Ranges, keep_sums
 from phyla.types import PhylaError
-
-if TYPE_CHECKING:
-    import openvino as ov
 
 __all__ = ["Lite"]
 
@@ -62,46 +62,41 @@ Moments = tuple[NDArray, NDArray]
 
 
 class _Builder:
-    """Puts the network's graph together from its weights, each batch normalisation folded into its convolution.
+    """Puts the network together from its weights, each batch normalisation folded into its convolution.
 
-    With `integer`, what goes into each convolution but the first, and its weights, are rounded to 8 bits: the weights
-    each output channel by itself, the activations to the range that they are clamped to or, where a block ends without
-    that, to the range that the batch normalisation tells ("data-free quantization", Nagel and others, 2019). So no
-    pictures are needed. OpenVINO takes the roundings out and computes in integers.
+    op : the operations to write it in, `OpenVINOGraph` or `OnnxGraph`. With `integer`, what goes into each convolution
+    but the first, and its weights, are rounded to 8 bits: the weights each output channel by itself, the activations
+    to the range that they are clamped to or, where a block ends without that, to the range that the batch normalisation
+    tells ("data-free quantization", Nagel and others, 2019). So no pictures are needed. With `measured` ranges, those
+    are taken one after the other, and what is added up or averaged is rounded too: ONNX Runtime computes in integers
+    only between two roundings.
     """
 
-    def __init__(self, weights: dict[str, NDArray], integer: bool) -> None:
-        from openvino import opset13
+    def __init__(self, weights: dict[str, NDArray], op: Any, integer: bool, measured: Iterable[Range] | None) -> None:
+        self.weights, self.op, self.integer = weights, op, integer or measured is not None
+        self.measured = None if measured is None else iter(measured)
 
-        self.weights, self.integer, self.op = weights, integer, opset13
-
-    def round(self, x: Any, low: Any, high: Any, levels: int = 256) -> Any:
-        """`x`, of as many values between `low` and `high`, where the network is one of integers."""
-        if not self.integer:
-            return x
-        ends = [self.op.constant(np.asarray(end, np.float32)) for end in (low, high)]
-        return self.op.fake_quantize(x, *ends, *ends, levels)
+    def round(self, x: Any, low: float, high: float) -> Any:
+        """`x`, of 256 values between `low` and `high`, where the network is one of integers."""
+        if self.measured:
+            low, high = next(self.measured)
+        return self.op.round(x, low, high) if self.integer else x
 
     def convolve(self, x: Any, name: str, norm: str, stride: int = 1, *, activate: bool = True) -> Any:
         w = self.weights
         scale = w[f"{norm}.weight"] / np.sqrt(w[f"{norm}.running_var"] + _EPSILON)
         bias = w[f"{norm}.bias"] - w[f"{norm}.running_mean"] * scale
         kernel = w[f"{name}.weight"] * scale[:, None, None, None]
-        depthwise = "depthwise" in name
-        convolution = self.op.group_convolution if depthwise else self.op.convolution
-        if depthwise:
-            kernel = kernel[:, None]
-        # Given as an array, a weight would go through a list of Python's numbers: two fifths of the time to load.
-        weight, bias = (self.op.constant(v.astype(np.float32)) for v in (kernel, bias.reshape(1, -1, 1, 1)))
-        if name != "_conv_stem":
-            largest = np.abs(kernel).max(axis=(-3, -2, -1), keepdims=True)
-            weight = self.round(weight, -largest, largest, 255)
-        x = convolution(x, weight, [stride, stride], [0, 0], [0, 0], [1, 1], auto_pad="same_upper")
-        x = self.op.add(x, bias)
+        depthwise, largest = "depthwise" in name, None
+        if self.integer and name != "_conv_stem":
+            largest = np.abs(kernel).max(axis=(1, 2, 3), keepdims=True)
+            if self.measured and depthwise:
+                kernel, largest = keep_sums(kernel, largest)
+        x = self.op.convolve(x, kernel, bias, stride, depthwise, largest)
         if not activate:
             return x
         x = self.op.clamp(x, 0.0, _CEILING)
-        return x if name == "_conv_head" else self.round(x, 0.0, _CEILING)
+        return x if name == "_conv_head" and not self.measured else self.round(x, 0.0, _CEILING)
 
     def block(self, x: Any, moments: Moments, number: int, stride: int) -> tuple[Any, Moments]:
         """An inverted bottleneck (MobileNetV2, 2018) without squeeze-and-excitation.
@@ -115,7 +110,9 @@ class _Builder:
         y = self.convolve(y, f"{name}_depthwise_conv", f"{name}_bn1", stride)
         y = self.convolve(y, f"{name}_project_conv", f"{name}_bn2", activate=False)
         mean, variance = self.weights[f"{name}_bn2.bias"], self.weights[f"{name}_bn2.weight"] ** 2
-        if stride == 1 and x.get_output_shape(0) == y.get_output_shape(0):
+        if stride == 1 and np.shape(moments[0]) == np.shape(mean):
+            if self.measured:
+                y = self.round(y, 0, 0)
             y, mean, variance = self.op.add(y, x), mean + moments[0], variance + moments[1]
         largest = np.max(np.abs(mean) + _REACH * np.sqrt(variance))
         return self.round(y, -largest, largest * 127 / 128), (mean, variance)
@@ -141,24 +138,15 @@ _INTEGER = tuple(map(_integer, _FLOAT, (561.0, 374.0, 269.0)))
 _CARDS = {card.name: card for card in _FLOAT + _INTEGER}
 
 
-def _graph(card: Card, batch: int) -> ov.Model:
-    """uint8 (batch, size, size, 3) → float32 (batch, 1280): the pooled features under the classifier."""
-    import openvino as ov
-
-    build = _Builder(read_checkpoint(_weights_file(card)), card.integer)
-    op = build.op
-    picture = op.parameter([batch, card.size, card.size, 3], ov.Type.u8, name="picture")
-    x = op.transpose(op.convert(picture, "f32"), [0, 3, 1, 2])
-    x = op.multiply(
-        op.subtract(x, np.asarray(card.mean, np.float32).reshape(1, 3, 1, 1)),
-        1 / np.asarray(card.std, np.float32).reshape(1, 3, 1, 1),
-    )
+def _features(card: Card, op: Any, pictures: Any, measured: Iterable[Range] | None = None) -> Any:
+    """uint8 (b, size, size, 3) → float32 (b, 1280): the pooled features under the classifier."""
+    build = _Builder(read_checkpoint(_weights_file(card)), op, card.integer, measured)
+    x = op.normalise(pictures, card.mean, card.std)
     x = build.convolve(x, "_conv_stem", "_bn0", stride=2)
     moments: Moments = (np.zeros(()), np.zeros(()))  # never looked at: the first block changes the number of channels
     for number, stride in enumerate(_strides(_DEPTH[card.name.removesuffix("-int8")])):
         x, moments = build.block(x, moments, number, stride)
-    x = build.convolve(x, "_conv_head", "_bn1")
-    return ov.Model([op.reduce_mean(x, [2, 3])], [picture], card.name)
+    return op.average(build.convolve(x, "_conv_head", "_bn1"))
 
 
 class Lite:
@@ -176,4 +164,14 @@ class Lite:
 
     @staticmethod
     def load(card: Card, threads: int, precision: str) -> Network:
-        return OpenVINONetwork(card, _graph(card, BATCH), threads, precision)
+        op = OpenVINOGraph(card)
+        return OpenVINONetwork(card, op.model(_features(card, op, op.pictures)), threads, precision)
+
+    @staticmethod
+    def graph(card: Card, op: OpenVINOGraph, measured: Iterable[Range]) -> Any:
+        """The features of `op.pictures`, each activation rounded between the ends that are `measured`."""
+        return _features(card, op, op.pictures, measured)
+
+    @staticmethod
+    def splice(card: Card, graph: OnnxGraph, view: str, ranges: Ranges | None = None) -> str:
+        return _features(card, graph, view, ranges.ends if ranges else None)

@@ -11,8 +11,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from phyla.backbones._card import _ENLARGE, Card, Network
 from phyla.backbones._hub import read_json
+from phyla.backbones._onnx_graph import OnnxGraph, tensors
 from phyla.backbones._openvino import BATCH, OpenVINONetwork, _core
 from phyla.types import PhylaError
 
@@ -176,6 +179,43 @@ def graph(path: Path, spec: Spec, card: Card) -> tuple[ov.Model, str]:
     return ov.Model([pooled], model.get_parameters(), card.name), name
 
 
+def splice(path: Path, spec: Spec, card: Card, graph: OnnxGraph, view: str) -> str:
+    """Put the network at `path` into `graph`, as `graph` above has it; see `backbones.splice`."""
+    import onnx
+
+    model = _read(path)
+    layout, _ = _input(model, path, spec)
+    if model.inputs[0].partial_shape[0].is_static:
+        raise PhylaError(f"{path} takes a fixed number of pictures.", "Export it with a dynamic batch.")
+    name, chosen = _output(model, path, spec)
+    model.reshape([1, 3, spec.size, spec.size] if layout == "nchw" else [1, spec.size, spec.size, 3])
+    rank = len(chosen.get_partial_shape())
+    proto = onnx.load_model_from_string(read_bytes(path))
+    for tensor in tensors(proto):
+        if tensor.external_data:  # in a file that `describe` has looked at
+            place = {entry.key: entry.value for entry in tensor.external_data}
+            with (path.parent / place["location"]).open("rb") as file:
+                file.seek(int(place.get("offset", 0)))
+                tensor.raw_data = file.read(int(place.get("length", -1)))
+            tensor.ClearField("external_data")
+            tensor.ClearField("data_location")
+    x = graph.normalise(view, card.mean, card.std)
+    if layout == "nhwc":
+        x = graph.node("Transpose", x, perm=[0, 2, 3, 1])
+    kinds = {value.name: value.type.tensor_type.elem_type for value in proto.graph.input}
+    kind = next(kinds[each] for each in model.inputs[0].names if each in kinds)
+    try:
+        y = graph.take_in(proto, graph.node("Cast", x, to=kind), name)
+    except Exception as fault:  # its converter raises what it finds
+        reason = str(fault).strip().partition("\n")[0]
+        raise PhylaError(f"{path} can't be put into another file: {reason}", "Export it with opset 18.") from fault
+    y = graph.cast(y, np.float32)
+    if rank == 2:
+        return y
+    axes = [1] if rank == 3 else [2, 3] if layout == "nchw" else [1, 2]
+    return graph.node("ReduceMean", y, np.array(axes), keepdims=0)
+
+
 def _read(path: Path) -> ov.Model:
     """OpenVINO's own reading of the network.
 
@@ -226,6 +266,11 @@ class Onnx:
         path = Path(name).expanduser()
         read_bytes(path)  # a missing network is told before its missing card
         return describe(f"onnx:{name}", path, read_spec(path), path.name)
+
+    @staticmethod
+    def splice(card: Card, graph: OnnxGraph, view: str) -> str:
+        path = Path(card.name.removeprefix("onnx:")).expanduser()
+        return splice(path, read_spec(path), card, graph, view)
 
     @staticmethod
     def load(card: Card, threads: int, precision: str) -> Network:

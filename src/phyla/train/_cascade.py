@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from phyla.train._read import Model, read
-from phyla.train._write import put
-from phyla.types import PhylaError
-
 Array = NDArray[np.float32]
 
-FILE = "cascade.json"
-_FORMAT = 1
 _TRIED = 25  # windows of each stage that are tried, by the share of images within; all stages' together up to the next
 _MOST = 20_000
 _LOSS = 0.001  # of the share right, that a cascade without a budget may lose against asking all networks
@@ -100,39 +92,3 @@ def windows(
         if not curve or gained > curve[-1][1]:
             curve.append((cost, gained))
     return Cascade(tuple(map(float, best[2])), best[0], best[1], of_all, tuple(best[3])), curve
-
-
-# ---- on the disk: a folder of classifiers, and what leads from one to the next
-
-
-def write_cascade(folder: Path, files: Sequence[Path], cascade: Cascade) -> Path:
-    """Write down in which order the classifiers in `folder` are asked, and when the next one is."""
-    told = {
-        "phyla": _FORMAT, "files": [file.name for file in files], "windows": list(cascade.windows),
-        "cost": round(cascade.cost, 4), "right": round(cascade.right, 4),
-        "right_of_all": round(cascade.right_of_all, 4), "asked": [round(share, 4) for share in cascade.share],
-    }  # fmt: skip
-    put(folder / FILE, (json.dumps(told, indent=1) + "\n").encode())
-    return folder / FILE
-
-
-def read_cascade(folder: Path) -> tuple[list[Model], tuple[float, ...]]:
-    """The classifiers of a cascade, in the order in which they are asked, and its windows."""
-    try:
-        told = json.loads((folder / FILE).read_text(encoding="utf-8"))
-        names, found = list(told["files"]), tuple(map(float, told["windows"]))
-        fine = told["phyla"] == _FORMAT and len(names) == len(found) + 1 and all(0 <= w <= 2 for w in found)
-        fine = fine and all(isinstance(name, str) and Path(name).name == name for name in names)
-    except OSError as fault:
-        raise PhylaError(f"{folder} is no cascade: {fault.strerror or fault}.", _AGAIN) from fault
-    except (ValueError, KeyError, TypeError, RecursionError):
-        fine = False
-    if not fine:
-        raise PhylaError(f"{folder / FILE} does not say how to ask its classifiers.", _AGAIN)
-    models = [read(folder / name) for name in names]
-    if len({model.classes for model in models}) > 1:
-        raise PhylaError(f"The classifiers in {folder} name different classes.", _AGAIN)
-    return models, found
-
-
-_AGAIN = "Give a folder that phyla train --cascade wrote, whole."

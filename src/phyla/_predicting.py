@@ -1,0 +1,187 @@
+"""A classifier in a file looks at pictures: any number of them, shard by shard, into a table."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import os
+import shutil
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from phyla import backbones, plugins, sources
+from phyla._export import refuse_to_overwrite
+from phyla._progress import Progress
+from phyla._steps import limited, open_picture, usable_threads
+from phyla.store import Busy, Store
+from phyla.train import Chain, read
+from phyla.types import Images, PhylaError, Recipe
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Columns = dict[str, NDArray[Any]]
+
+_VERSION = 1  # raised when the same file says something else of the same picture
+
+
+def predict(
+    model: str | Path,
+    source: str | Path,
+    to: str | Path | None = None,
+    *,
+    force: bool = False,
+    threads: int | None = None,
+    quiet: bool = True,
+) -> dict[str, Any]:
+    """Let the classifier `model`, a .onnx or the folder of a cascade, look at the images at `source`.
+
+    They are written to `to` (.csv or .parquet) with the columns uri, class, probability, defer, outlier and fault, in
+    the order of `source`; or given back as arrays, where `to` is None. A file that can't be read has its fault and no
+    class. Each is read once, at the speed of the network (see docs/benchmarks.md). Of the images only the list is held;
+    2,048 at a time are kept aside, so that a killed run goes on where it was.
+
+    Returns
+    -------
+    dict : `to`, `images` (how many), `unreadable`, `deferred`, `classes` (name → how many), and `rows` (column → array)
+    where `to` is None.
+    """
+    if to is not None:
+        refuse_to_overwrite(Path(to), force)
+    threads = usable_threads(threads)
+    classifier = read(Path(model))
+    opened = sources.open_source(source)
+    entries = opened.entries()
+    with limited(threads):
+        if to is None:
+            columns = list(_look(classifier, opened, entries, 0, threads, Progress(quiet)))
+            told = _count(columns)
+            return {"to": None, **told, "rows": {c: np.concatenate([part[c] for part in columns]) for c in columns[0]}}
+        with _aside(Path(to)) as store:
+            recipe = Recipe("predicted", "onnx", {"decoder": sources.DECODER_VERSION},
+                            (classifier.sha256, _digest(entries)), _VERSION)  # fmt: skip
+            stage = store.stage(recipe)
+            start, number = sum(len(part["uri"]) for part in _kept(store, stage)), len(_shards(store, stage))
+            for part in _look(classifier, opened, entries, start, threads, Progress(quiet)):
+                store.write_table(f"{stage}/{number:05}.parquet", _as_arrow(part))
+                number += 1
+            told = _count(_kept(store, stage))
+            _join(_shards(store, stage), Path(to))
+    return {"to": str(to), **told}
+
+
+def _look(
+    classifier: Chain, source: sources.Source, entries: Sequence[sources.Entry], start: int, threads: int,
+    progress: Progress,
+) -> Iterator[Columns]:  # fmt: skip
+    """The columns of `entries` from `start` on, shard by shard."""
+    uris = np.array([entry.uri for entry in entries], object)
+    unknown = np.broadcast_to(np.int32(0), len(uris))  # nobody looks at the sizes
+
+    def open_row(row: int, at_least: int) -> NDArray[np.uint8]:
+        return open_picture(source, uris[row], at_least)
+
+    images = Images(uris, uris, unknown, unknown, open_row)
+    rows = range(start, len(uris))
+    if not rows:
+        return
+    networks, run = classifier.load(threads), plugins.load("engine", "local")
+    with progress("looking", len(rows), len(uris)) as advance:
+        for shard in backbones.extract(images, rows, networks, run, threads, advance, np.float32, classifier.in_doubt):
+            good = np.array([row not in shard.faults for row in shard.rows.tolist()])
+            told = {
+                "class": np.full(len(good), "", object),
+                "probability": np.full(len(good), np.nan, np.float32),
+                "defer": np.ones(len(good), bool),
+                "outlier": np.full(len(good), np.nan, np.float32),
+            }
+            for name, values in classifier.columns([rows[good] for rows in shard.features]).items():
+                told[name][good] = values
+            fault = np.array([shard.faults.get(row, "") for row in shard.rows.tolist()], object)
+            yield {"uri": uris[shard.rows], **told, "fault": fault}
+
+
+def _count(parts: Iterable[Columns]) -> dict[str, Any]:
+    images = unreadable = deferred = 0
+    classes: Counter[str] = Counter()
+    for part in parts:
+        good = part["fault"] == ""
+        images, unreadable = images + len(good), unreadable + int((~good).sum())
+        deferred += int((part["defer"] & good).sum())
+        classes.update(part["class"][good].tolist())
+    return {"images": images, "unreadable": unreadable, "deferred": deferred, "classes": dict(classes.most_common())}
+
+
+@contextmanager
+def _aside(to: Path) -> Iterator[Store]:
+    """A hidden folder beside `to`, for shards; gone when all is done."""
+    folder = to.with_name(f".{to.name}.phyla")
+    try:
+        to.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as fault:
+        raise PhylaError(f"{to} can't be written: {fault.strerror}.", "Give another name.") from fault
+    store = Store.create(folder)
+    try:
+        with store.writing():
+            store.update_meta()
+            yield store
+    except Busy as busy:
+        raise PhylaError(f"Another process is writing {to}.", "Wait until it ends, or give another name.") from busy
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _digest(entries: Iterable[sources.Entry]) -> str:
+    digest = hashlib.sha256()
+    for entry in entries:
+        digest.update(repr((entry.uri, entry.size, entry.stamp)).encode())
+    return digest.hexdigest()
+
+
+def _shards(store: Store, stage: str) -> list[Path]:
+    return store.shards(stage, "parquet")
+
+
+def _kept(store: Store, stage: str) -> Iterator[Columns]:
+    for path in _shards(store, stage):
+        yield store.read_table(f"{stage}/{path.name}", ("uri", "class", "defer", "fault"))
+
+
+def _as_arrow(part: Columns) -> dict[str, pa.Array]:
+    """A number that is not there is null."""
+    import pyarrow as pa
+
+    kinds = {"probability": pa.float32(), "outlier": pa.float32(), "defer": pa.bool_()}
+    return {name: pa.array(v, kinds.get(name, pa.string()), from_pandas=True) for name, v in part.items()}
+
+
+def _join(parts: Sequence[Path], to: Path) -> None:
+    import pyarrow.parquet as pq
+
+    aside = to.with_name(f".{to.name}.{os.getpid()}")
+    tables = (pq.read_table(path) for path in parts)
+    try:
+        if to.suffix.lower() == ".parquet":
+            with pq.ParquetWriter(aside, pq.read_schema(parts[0])) as writer:
+                for table in tables:
+                    writer.write_table(table)
+        else:
+            with aside.open("w", newline="", encoding="utf-8") as file:
+                rows = csv.writer(file)
+                rows.writerow(pq.read_schema(parts[0]).names)
+                for table in tables:
+                    rows.writerows(zip(*(map(_as_text, column.to_pylist()) for column in table.columns), strict=True))
+        aside.replace(to)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def _as_text(value: Any) -> Any:
+    if isinstance(value, bool):
+        return int(value)
+    return round(value, 4) if isinstance(value, float) else value

@@ -1,0 +1,42 @@
+"""Pictures and heads made here."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+
+from phyla.train import Head
+from phyla.train._head import rank
+
+CLASSES = ("cat", 'dog, "the" <b>', "Übergröße\nsea")
+
+
+def texture(height: int, width: int, number: int) -> np.ndarray:
+    """Coloured noise whose strength falls with its frequency, as that of photographs does."""
+    waves = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width))
+    waves[0, 0] = 1
+    noise = np.random.default_rng([number, height, width]).normal(size=(4, height, width))
+    layers = np.fft.irfft2(np.fft.rfft2(noise) / waves, s=(height, width))
+    grey, *colours = layers / np.maximum(layers.std((1, 2), keepdims=True), 1e-9)
+    return np.clip(127 + 44 * grey[..., None] + 33 * np.dstack(colours), 0, 255).astype(np.uint8)
+
+
+def make_head(features: np.ndarray, classes: int = len(CLASSES), layers: int = 2, seed: int = 0) -> Head:
+    """A head of random weights on the principal components of `features`."""
+    rng = np.random.default_rng(seed)
+    mean = features.mean(0)
+    _, values, axes = np.linalg.svd(features - mean, full_matrices=False)
+    k = 6
+    wide = [k, *(8,) * (layers - 1), classes]
+    weights = tuple((rng.normal(size=pair) * 1.5, rng.normal(size=pair[1])) for pair in pairwise(wide))
+    parts = mean, axes[:k], values[:k] / np.sqrt(len(features)), rng.uniform(0.1, 0.6, classes), rng.normal(size=(4, k))
+    mean, axes, scale, radius, centers = (part.astype(np.float32) for part in parts)
+    as_floats = tuple((w.astype(np.float32), b.astype(np.float32)) for w, b in weights)
+    head = Head(mean, axes, scale, as_floats, radius, centers, np.zeros((3, 1), np.float32))
+    strange = head.strangeness(features)
+    cuts = np.linspace(0.02, 0.98, 25)
+    first = np.quantile(strange, cuts, axis=0).T.astype(np.float32)
+    both = (rank(first[0], strange[:, 0]) + rank(first[1], strange[:, 1])) / 2
+    quantiles = np.vstack([first, np.quantile(both, cuts)]).astype(np.float32)
+    return Head(mean, axes, scale, as_floats, radius, centers, quantiles)
