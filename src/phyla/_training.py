@@ -323,7 +323,7 @@ def _head(project: Project, lesson: _Lesson, taught: _Taught, radius: NDArray[np
     mean, components = project._array(reduced, "mean_"), project._array(reduced, "components_")
     variance = project._array(reduced, "explained_variance_")
     (first, bias), last = taught.layers
-    layers = ((first, bias + mean @ first), last)  # the head takes the mean away before
+    layers = ((first, np.asarray(bias + mean @ first, np.float32)), last)  # the head takes the mean away before
     Z = project._array(reduced, "X")[lesson.rows]
     of = project.grouping.best[lesson.rows]
     centers = np.stack([Z[of == g].mean(0) for g in np.unique(of)])

@@ -13,5 +13,6 @@ from phyla.train._student import Student
 from phyla.train._write import write
 
 __all__ = [
-    "Cascade", "Chain", "Head", "Student", "accompany", "gap", "rank", "read", "together", "windows", "write", "write_chain",
+    "Cascade", "Chain", "Head", "Student", "accompany", "gap", "rank", "read", "together", "windows", "write",
+    "write_chain",
 ]  # fmt: skip

@@ -31,20 +31,21 @@ class Head:
 
     def reduce(self, X: Array) -> Array:
         """z (n, k) of features X (n, d)."""
-        Z: Array = (X - self.mean) @ self.components.T / self.scale
-        return Z
+        return np.asarray((X - self.mean) @ self.components.T / self.scale, np.float32)
 
-    def logits(self, Z: Array) -> Array:
+    def logits(self, X: Array) -> Array:
+        """(n, c)."""
+        y = X - self.mean
         for weights, bias in self.layers[:-1]:
-            Z = np.maximum(Z @ weights + bias, 0).astype(np.float32)
+            y = np.maximum(y @ weights + bias, 0)
         weights, bias = self.layers[-1]
-        return Z @ weights + bias
+        return np.asarray(y @ weights + bias, np.float32)
 
     def probability(self, X: Array) -> Array:
         """(n, c)."""
         logits = self.logits(X)
         share = np.exp(logits - logits.max(1, keepdims=True))
-        return share / share.sum(1, keepdims=True)
+        return np.asarray(share / share.sum(1, keepdims=True), np.float32)
 
     def defer(self, probability: Array) -> NDArray[np.bool_]:
         """(n,): whether a person should look, as the likeliest class may be wrong."""

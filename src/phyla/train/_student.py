@@ -12,7 +12,7 @@ from phyla.reduce._adam import Adam
 
 Array = NDArray[np.float32]
 
-_BATCH, _FEWEST_STEPS = 512, 1200  # rows a step; steps that small collections, of few batches, take all the same
+_BATCH, _FEWEST_STEPS = 512, 400  # rows a step, fewer in small collections; steps that these take all the same
 _RATE, _DECAY, _DROPOUT = 2e-3, 0.05, 0.3  # dropout: on CIFAR-10 0.3 is nearer to the teacher than 0.5 or 0.6
 _SHARED = 0.75  # of the steps, before the ways of the soup's ingredients part
 _APART, _APART_FEWEST = 0.1, 200  # of the rows, kept out to choose by; up to a third of a small collection
@@ -122,12 +122,17 @@ class Student:
         return self.generations * (steps + (self.ingredients - 1) * apart)
 
     def _steps(self, n: int) -> int:
-        return max(self.epochs * (n - _cut(n)) // _BATCH, _FEWEST_STEPS)
+        learnt = n - _cut(n)
+        return max(self.epochs * learnt // _batch(learnt), _FEWEST_STEPS)
 
 
 def _cut(n: int) -> int:
     """How many of n rows are kept out."""
     return max(int(n * _APART), min(_APART_FEWEST, n // 3))
+
+
+def _batch(n: int) -> int:
+    return int(np.clip(n // 16, min(32, n), _BATCH))
 
 
 class _Eye:
@@ -156,7 +161,7 @@ class _Down:
 
     def __call__(self, layers: list[Array], steps: int, whole: int, rng: np.random.Generator) -> None:
         """`steps` in place, of a `whole` in which the rate falls to zero."""
-        adam, size, c = Adam(layers, _RATE, whole), min(_BATCH, len(self.rows)), self.target.shape[1]
+        adam, size, c = Adam(layers, _RATE, whole), _batch(len(self.rows)), self.target.shape[1]
         order = self.rows[:0]
         for step in range(steps):
             if len(order) < size:
@@ -166,7 +171,7 @@ class _Down:
             hidden = x @ layers[0] + layers[1]
             keep = (hidden > 0) & (rng.random(hidden.shape, np.float32) >= _DROPOUT)
             hidden *= keep * np.float32(1 / (1 - _DROPOUT))
-            slope = hidden @ layers[2] + layers[3]
+            slope = np.asarray(hidden @ layers[2] + layers[3], np.float32)
             slope[:, :c] = (_softmax(slope[:, :c]) - self.target[rows]) / size
             if self.hints is not None:
                 slope[:, c:] = (slope[:, c:] - self.hints[rows]) * np.float32(2 / (size * self.hints.shape[1]))
@@ -175,7 +180,7 @@ class _Down:
             less = np.float32(1 - _DECAY * _RATE * (1 + np.cos(np.pi * step / whole)) / 2)
             layers[0] *= less
             layers[2] *= less
-            adam.step([x.T @ back, back.sum(0), hidden.T @ slope, slope.sum(0)])
+            adam.step([np.asarray(g, np.float32) for g in (x.T @ back, back.sum(0), hidden.T @ slope, slope.sum(0))])
             self.advance(1)
 
 
