@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from phyla import backbones
+from phyla import backbones, plugins
 from phyla._progress import Progress
 from phyla._steps import Steps, limited, usable_threads
 from phyla.cluster import leading
@@ -223,29 +223,36 @@ def _checked(project: Project, stage: str, proba: Array) -> tuple[Array, bool]:
 def _teach(
     project: Project, lesson: _Lesson, cards: Sequence[backbones.Card], seed: int, threads: int, progress: Progress
 ) -> list[_Taught]:
-    store, stages = project.store, project._current("features")
-    steps, m = Steps(store, threads, progress), len(lesson.rows)
-    student, ids = Student(random_state=seed), project.images.ids[lesson.rows]
-    todo, taught = [], []
-    for card, stage in zip(cards, stages, strict=True):
-        recipe = Recipe("student", card.name, student.params(), (stage, lesson.key), Student.VERSION, seed)
-        todo.append((card, stage, store.stage(recipe)))
-    missing = sum(store.arrays(stage) is None for _, _, stage in todo)
-    with progress("teaching", missing * student.steps(m), len(cards) * student.steps(m), "steps") as advance:
-        for place, (card, features, stage) in enumerate(todo):
-            if store.arrays(stage) is None:
-                X = np.concatenate([block.astype(np.float16) for block in steps.features(features, ids)])
-                student.fit(X, lesson.proba, _hints(project, place, lesson.rows), advance)
-                arrays = {f"layer{i}_{part}": array for i, layer in enumerate(student.layers_)
-                          for part, array in zip(("weights", "bias"), layer, strict=True)}  # fmt: skip
-                said = student.predict_proba(X[student.apart_])
-                told = {"loss": student.loss_, "agreement": student.agreement_, "kept": student.kept_}
-                store.write_json(f"{stage}/told.json", told)
-                store.finish(stage, arrays | {"said": said, "apart": student.apart_})
-            kept = store.arrays(stage) or {}
-            layers = tuple((kept[f"layer{i}_weights"], kept[f"layer{i}_bias"]) for i in range(2))
-            agreement = store.read_json(f"{stage}/told.json")["agreement"]
-            taught.append(_Taught(card, features, layers, kept["said"], kept["apart"], agreement))
+    """A student of each network; each is the work of one thread, whose rounding must not hang on how many there are."""
+    store, features = project.store, project._current("features")
+    steps, ids, student = Steps(store, threads, progress), project.images.ids[lesson.rows], Student(random_state=seed)
+    recipes = [
+        Recipe("student", card.name, student.params(), (stage, lesson.key), Student.VERSION, seed)
+        for card, stage in zip(cards, features, strict=True)
+    ]
+    stages = [store.stage(recipe) for recipe in recipes]
+    missing = [place for place, stage in enumerate(stages) if store.arrays(stage) is None]
+
+    def teach(place: int) -> None:
+        student = Student(random_state=seed)
+        X = np.concatenate([block.astype(np.float16) for block in steps.features(features[place], ids)])
+        student.fit(X, lesson.proba, _hints(project, place, lesson.rows), advance)
+        arrays: dict[str, NDArray[Any]] = {"said": student.predict_proba(X[student.apart_]), "apart": student.apart_}
+        for i, (weights, bias) in enumerate(student.layers_):
+            arrays |= {f"weights{i}": weights, f"bias{i}": bias}
+        told = {"loss": student.loss_, "agreement": student.agreement_, "kept": student.kept_}
+        store.write_json(f"{stages[place]}/told.json", told)
+        store.finish(stages[place], arrays)
+
+    once = student.steps(len(lesson.rows))
+    with progress("teaching", len(missing) * once, len(stages) * once, "steps") as advance, limited(1):
+        for _ in plugins.load("engine", "local")(teach, missing, threads):
+            pass
+    taught = []
+    for card, of, stage in zip(cards, features, stages, strict=True):
+        kept, told = store.arrays(stage) or {}, store.read_json(f"{stage}/told.json")
+        layers = tuple((kept[f"weights{i}"], kept[f"bias{i}"]) for i in range(2))
+        taught.append(_Taught(card, of, layers, kept["said"], kept["apart"], told["agreement"]))
     return taught
 
 
