@@ -116,7 +116,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--page", action="store_true", help="write the page as a folder that opens from the disk, to look at only")
     add("--force", action="store_true", help="replace a file or add to a folder that is there")
     add = verb(_predict, "predict", "Let a project, or a classifier in a file, say what new images are.")
-    add("model", metavar="PROJECT|MODEL.onnx", help="a project, or a classifier that Phyla wrote")
+    add("project", metavar="PROJECT|MODEL.onnx", help="a project, or a classifier that Phyla wrote")
     add("source", help="the new images: anything that sort takes")
     add("-o", "--to", required=True, metavar="OUT", help="OUT.csv or OUT.parquet")
     add("--force", action="store_true", help="replace OUT if it is there")
@@ -280,13 +280,13 @@ def _predict(args: argparse.Namespace) -> Any:
     from pathlib import Path
 
     options = {name: getattr(args, name) for name in ("force", "threads", "quiet")}
-    if Path(args.model).is_file() or args.model.endswith(".onnx"):
+    if Path(args.project).is_file() or args.project.endswith(".onnx"):
         from phyla._predicting import predict
 
-        return predict(args.model, args.source, args.to, **options), _plain.predicted
+        return predict(args.project, args.source, args.to, **options), _plain.predicted
     from phyla.project import Project
 
-    rows = Project(args.model).predict(args.source, args.to, **options)
+    rows = Project(args.project).predict(args.source, args.to, **options)
     read = rows["group"] >= 0
     told = {
         "to": args.to,

@@ -30,8 +30,7 @@ class Head:
 
     def reduce(self, X: Array) -> Array:
         """z (n, k) of features X (n, d)."""
-        Z: Array = (X - self.mean) @ self.components.T / self.scale
-        return Z
+        return np.asarray((X - self.mean) @ self.components.T / self.scale, np.float32)
 
     def logits(self, Z: Array) -> Array:
         for weights, bias in self.layers[:-1]:
