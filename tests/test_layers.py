@@ -32,6 +32,7 @@ SAME_ROOM = {
     "_telling": "project",
     "_spreading": "project",
     "_predicting": "project",
+    "_training": "project",
     "_auditing": "project",
     "_steps": "project",
     "_export": "project",
@@ -39,7 +40,7 @@ SAME_ROOM = {
     "_demo": "project",
 }  # files of one room that lie beside it
 NO_ROOMS = {"utils", "util", "common", "helpers", "core", "internal", "base", "misc"}
-HEAVY = {"torch", "openvino", "onnxruntime", "ray", "umap", "timm", "open_clip", "huggingface_hub", "faiss"}
+HEAVY = {"torch", "openvino", "onnx", "onnxruntime", "ray", "umap", "timm", "open_clip", "huggingface_hub", "faiss"}
 LATE = {
     "openvino",
     "torch",

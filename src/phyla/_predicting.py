@@ -20,7 +20,7 @@ from phyla._export import refuse_to_overwrite
 from phyla._progress import Progress
 from phyla._steps import limited, open_picture, usable_threads
 from phyla.store import Busy, Store
-from phyla.train import Chain, read
+from phyla.train import Chain, read_chain
 from phyla.types import Images, PhylaError, Recipe
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def predict(
     if to is not None:
         refuse_to_overwrite(Path(to), force)
     threads = usable_threads(threads)
-    classifier = read(Path(model))
+    classifier = read_chain(Path(model))
     opened = sources.open_source(source)
     entries = opened.entries()
     with limited(threads):

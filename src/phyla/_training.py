@@ -363,7 +363,7 @@ def _compared(
     """The share of pictures of which the file in integers says what the student in floats does."""
     some = taught.apart[:: max(len(taught.apart) // _COMPARED, 1)]
     place = np.searchsorted(taught.apart, some)
-    (model,) = read(path).models
+    model = read(path)
     with progress("comparing", len(some), len(some)) as advance:
         views = _views(project, model.card, lesson.rows[some], advance)
     said = model.load(threads)(views)[:, : len(lesson.classes)]
@@ -400,7 +400,7 @@ def _told(
         ),
         "confirmed by people": f"{int(sure.sum()):,} pictures and {len(said.names)} groups",
         "whose word": {name or "nobody's": int(count) for name, count in zip(ORIGINS, origin, strict=True) if count},
-        "said by": by or "nobody",
+        "edits by": by or "nobody",
         "accuracy": accuracy,
         "agreement with its teacher": f"{taught.agreement:.1%}",
         "deferral": deferral,

@@ -122,17 +122,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--int8", dest="integer", action="store_true", help="compute in 8-bit integers: faster, a quarter of the size")
     add("--cascade", action="store_true", help="the fastest network first, the others only where it is in doubt")
     add("--budget", type=float, help="share of all networks' cost for a cascade (default: the least that loses little)")
-    add(
-        "--error",
-        type=float,
-        default=0.02,
-        help="share of wrong ones among what is not deferred (default: %(default)s)",
-    )
+    add("--error", type=float, default=0.02, help="share of wrong ones where it is sure (default: %(default)s)")
     add("--seed", type=int, default=0, help="the same seed teaches the same (default: %(default)s)")
     add("--force", action="store_true", help="replace what is there")
     work(add)
     add = verb(_predict, "predict", "Let a project, or a classifier in a file, say what new images are.")
-    add("model", metavar="PROJECT|MODEL", help="a project, or what phyla train wrote: a .onnx, or a cascade's folder")
+    add("project", metavar="PROJECT|MODEL", help="a project, or what phyla train wrote: a .onnx, or a cascade's folder")
     add("source", help="the new images: anything that sort takes")
     add("-o", "--to", required=True, metavar="OUT", help="OUT.csv or OUT.parquet")
     add("--force", action="store_true", help="replace OUT if it is there")
@@ -306,13 +301,14 @@ def _predict(args: argparse.Namespace) -> Any:
     from pathlib import Path
 
     options = {name: getattr(args, name) for name in ("force", "threads", "quiet")}
-    if args.model.endswith(".onnx") or Path(args.model).is_file() or (Path(args.model) / "cascade.json").exists():
+    path = Path(args.project)
+    if path.suffix == ".onnx" or path.is_file() or (path / "cascade.json").exists():
         from phyla._predicting import predict
 
-        return predict(args.model, args.source, args.to, **options), _plain.predicted
+        return predict(args.project, args.source, args.to, **options), _plain.predicted
     from phyla.project import Project
 
-    rows = Project(args.model).predict(args.source, args.to, **options)
+    rows = Project(args.project).predict(args.source, args.to, **options)
     read = rows["group"] >= 0
     told = {
         "to": args.to,

@@ -23,13 +23,14 @@ def texture(height: int, width: int, number: int) -> np.ndarray:
 
 
 def make_head(features: np.ndarray, classes: int = len(CLASSES), layers: int = 2, seed: int = 0) -> Head:
-    """A head of random weights on the principal components of `features`."""
+    """A head of random weights that looks along the principal components of `features`."""
     rng = np.random.default_rng(seed)
     mean = features.mean(0)
     _, values, axes = np.linalg.svd(features - mean, full_matrices=False)
     k = 6
     wide = [k, *(8,) * (layers - 1), classes]
-    weights = tuple((rng.normal(size=pair) * 1.5, rng.normal(size=pair[1])) for pair in pairwise(wide))
+    weights = [(rng.normal(size=pair) * 1.5, rng.normal(size=pair[1])) for pair in pairwise(wide)]
+    weights[0] = (axes[:k].T / (values[:k] / np.sqrt(len(features)))) @ weights[0][0], weights[0][1]
     parts = mean, axes[:k], values[:k] / np.sqrt(len(features)), rng.uniform(0.1, 0.6, classes), rng.normal(size=(4, k))
     mean, axes, scale, radius, centers = (part.astype(np.float32) for part in parts)
     as_floats = tuple((w.astype(np.float32), b.astype(np.float32)) for w, b in weights)

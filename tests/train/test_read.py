@@ -119,9 +119,36 @@ def test_what_is_wrong_is_said(change: Change, why: str, model: Path, tmp_path: 
     assert "other.onnx" in fault.value.message and fault.value.hint
 
 
+def more_classes(proto: Any) -> None:
+    """Tells of three classes, and gives four probabilities."""
+    for name, value in (("zero", 0), ("one", 1)):
+        proto.graph.initializer.append(onnx.numpy_helper.from_array(np.array([value]), name))
+    for node in proto.graph.node:
+        if "probability" in node.output:
+            node.output[0] = "three"
+    proto.graph.node.append(helper.make_node("Concat", ["three", "of_one"], ["probability"], axis=1))
+    proto.graph.node.append(helper.make_node("Slice", ["three", "zero", "one", "one"], ["of_one"]))
+    for node in proto.graph.node[:-2]:
+        for i, name in enumerate(node.input):
+            node.input[i] = "three" if name == "probability" else name
+
+
+def in_a_branch(proto: Any) -> None:
+    """The pictures themselves are looked at within a branch."""
+    node = helper.make_node("Size", ["pictures"], ["count"])
+    branch = helper.make_graph([node], "b", [], [helper.make_tensor_value_info("count", TensorProto.INT64, [])])
+    for other in proto.graph.node:
+        if "outlier" in other.output:
+            other.output[0] = "was"
+    proto.graph.node.append(helper.make_node("If", ["defer"], ["n"], then_branch=branch, else_branch=branch))
+    proto.graph.node.append(helper.make_node("Cast", ["n"], ["outlier"], to=TensorProto.FLOAT))
+
+
 @pytest.mark.parametrize(
     "change, why",
     [
+        (more_classes, "can't be run: it makes 6 numbers of a picture, not 5"),
+        (in_a_branch, "no resized view"),
         (around_the_view, "no resized view"),
         (no_view, "no resized view"),
         (wrong_weights, "can't be run"),

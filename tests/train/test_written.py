@@ -55,16 +55,18 @@ def test_resizes_as_fit_does(how: str, crop: float, run: Run) -> None:
     )  # fmt: skip
     onnx.checker.check_model(proto, full_check=True)
     data = proto.SerializeToString()
-    off, pixels = 0, 0
+    off, pixels = np.zeros(2), np.zeros(2)
     for number, (h, w) in enumerate(SIZES):
         pictures = np.stack([texture(h, w, number), texture(h, w, number + 100)])
         got = run(data, pictures)[made].astype(int)
         want = np.stack([backbones.fit(picture, card) for picture in pictures]).astype(int)
         assert np.abs(got - want).max() <= 1, f"{h} × {w}"
-        off, pixels = off + (got != want).sum(), pixels + got.size
+        by_lines = how == "bilinear" or min(h, w) > card.size
+        off[int(by_lines)] += (got != want).sum()
+        pixels[int(by_lines)] += got.size
     # OpenCV computes lines in 16 bits, and cuts off on the way.
-    allowed = 0.08 if how == "bilinear" else 0.02
-    assert off / pixels <= allowed, f"{off / pixels:.3f} of all values are a grey level off"
+    share = off / np.maximum(pixels, 1)
+    assert share[0] <= 0.01 and share[1] <= 0.08, f"{share.round(4)} of all values are a grey level off"
 
 
 @pytest.mark.parametrize("layers", [1, 3])
@@ -185,8 +187,10 @@ class TestInIntegers:
                                                         tmp_path: Path) -> None:  # fmt: skip
         card = backbones.card("lite0-int8")
         write(tmp_path / "net.onnx", card, head, CLASSES, {})
-        want = head.probability(backbones.load(card, 1)(views[:8]))
-        assert np.abs(run(tmp_path / "net.onnx", views[:8])["probability"] - want).mean() < 0.03
+        want = head.probability(backbones.load(card, 1, "f32")(views))
+        away = np.abs(run(tmp_path / "net.onnx", views)["probability"] - want).mean()
+        others = np.abs(want - np.roll(want, 1, 0)).mean()
+        assert away <= 0.2 * others, f"{away:.3f} from what Phyla computes; two pictures {others:.3f}"
 
 
 class TestOtherNetworks:

@@ -85,7 +85,10 @@ def from_onnx(card: Card, model: bytes, outputs: Sequence[str], threads: int, pr
     graph.reshape([BATCH, card.size, card.size, 3])
     columns = [op.convert(graph.output(name).get_node().input_value(0), "f32") for name in outputs]
     flat = [op.reshape(column, [BATCH, -1], False) for column in columns]
-    return OpenVINONetwork(card, ov.Model([op.concat(flat, 1)], graph.get_parameters(), card.name), threads, precision)
+    together = op.concat(flat, 1)
+    if list(together.get_output_shape(0)) != [BATCH, card.dim]:
+        raise RuntimeError(f"it makes {together.get_output_shape(0)[1]} numbers of a picture, not {card.dim}")
+    return OpenVINONetwork(card, ov.Model([together], graph.get_parameters(), card.name), threads, precision)
 
 
 class OpenVINOGraph:

@@ -114,7 +114,8 @@ def _lines(told: dict[str, Any], depth: int = 0) -> list[str]:
     """A list in Markdown of whatever JSON is told."""
     lines = []
     for key, value in told.items():
-        head = f"{'  ' * depth}- {_plain(str(key).replace('_', ' ').capitalize())}:"
+        name = str(key) if depth else str(key).replace("_", " ").capitalize()  # within lie names, of classes say
+        head = f"{'  ' * depth}- {_plain(name)}:"
         if isinstance(value, dict):
             lines += [head, *_lines(value, depth + 1)]
         elif isinstance(value, list):

@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 
 from phyla import backbones
 from phyla.train._cascade import Cascade, gap, together
-from phyla.train._read import Model
-from phyla.train._read import read as read_file
+from phyla.train._read import Model, read
 from phyla.train._write import OUTPUTS, put
 from phyla.types import PhylaError
 
@@ -64,9 +63,9 @@ class Chain:
         return dict(zip(OUTPUTS, told, strict=True))
 
 
-def read(path: Path) -> Chain:
+def read_chain(path: Path) -> Chain:
     """The classifier at `path`: a file, or the folder of a cascade. Raises `PhylaError` where it is none."""
-    return _read_folder(path) if path.is_dir() else Chain((read_file(path),))
+    return _read_folder(path) if path.is_dir() else Chain((read(path),))
 
 
 def _read_folder(folder: Path) -> Chain:
@@ -82,7 +81,7 @@ def _read_folder(folder: Path) -> Chain:
         fine = False
     if not fine:
         raise PhylaError(f"{folder / FILE} does not say how to ask its classifiers.", _AGAIN)
-    models = tuple(read_file(folder / name) for name in names)
+    models = tuple(read(folder / name) for name in names)
     if {model.classes for model in models} != {models[0].classes} or len(radius) != len(models[0].classes):
         raise PhylaError(f"The classifiers in {folder} name different classes.", _AGAIN)
     return Chain(models, windows, radius)

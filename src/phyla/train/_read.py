@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -25,18 +25,15 @@ _SIDE, _CLASSES, _NAME = 4096, 100_000, 1000  # pixels, classes, letters of a cl
 class Model:
     """A classifier in a file.
 
-    card : of the network in it. classes : their names. told : what people should know of it.
+    card : of the network in it. classes : their names. told : what people should know of it. sha256 : of its bytes.
     """
 
     path: Path
     card: backbones.Card
     classes: tuple[str, ...]
     told: dict[str, Any]
+    sha256: str
     proto: Any = field(repr=False, compare=False)
-
-    @cached_property
-    def sha256(self) -> str:
-        return hashlib.sha256(self.path.read_bytes()).hexdigest()
 
     def load(self, threads: int, precision: str = "f32") -> backbones.Network:
         """The classifier from the resized view on: a row for each picture, which `columns` reads.
@@ -69,7 +66,7 @@ class Model:
             name = asked.pop()
             if name not in needed and name:
                 needed.add(name)
-                asked += maker[name].input if name in maker and name != VIEW else ()
+                asked += _used(maker[name]) if name in maker and name != VIEW else ()
         if VIEW not in needed or PICTURES in needed:
             raise _not_ours(self.path, "it has no resized view")
         size = self.card.size
@@ -119,8 +116,10 @@ def read(path: Path) -> Model:
     shape = [d.dim_value for d in proto.graph.output[1].type.tensor_type.shape.dim]
     if shape[1:] != [len(classes)]:
         raise _not_ours(path, f"it names {len(classes)} classes and tells {shape[1:]} apart")
-    card = _card(path, _told(path, props, "network", dict))
-    return Model(path, replace(card, dim=len(classes) + 2), tuple(classes), _told(path, props, "told", dict), proto)
+    card, told = _card(path, _told(path, props, "network", dict)), _told(path, props, "told", dict)
+    return Model(
+        path, replace(card, dim=len(classes) + 2), tuple(classes), told, hashlib.sha256(data).hexdigest(), proto
+    )
 
 
 def _told(path: Path, props: dict[str, str], name: str, kind: type) -> Any:
@@ -131,6 +130,15 @@ def _told(path: Path, props: dict[str, str], name: str, kind: type) -> Any:
     if not isinstance(value, kind):
         raise _not_ours(path, f"its metadata has an odd {name}")
     return value
+
+
+def _used(node: Any) -> Iterator[str]:
+    """Names of the values that `node`, or one of the graphs in it, looks at."""
+    yield from node.input
+    for attribute in node.attribute:
+        for graph in (attribute.g, *attribute.graphs):
+            for inner in graph.node:
+                yield from _used(inner)
 
 
 def _card(path: Path, told: dict[str, Any]) -> backbones.Card:

@@ -20,6 +20,7 @@ from phyla.types import PhylaError
 FORMAT = 1  # of the file: names and kinds of what goes in and comes out, and of what is told
 PICTURES = "pictures"
 OUTPUTS = ("class", "probability", "defer", "outlier")
+_LARGEST = 2000  # megabytes: an ONNX file may have 2 GiB
 _AXIS = np.array([1])
 
 
@@ -69,6 +70,8 @@ def model(
 
     if len(classes) != len(head.radius) or len(set(classes)) != len(classes):
         raise PhylaError(f"{len(classes)} names are given for {len(head.radius)} classes.", "Give each its own name.")
+    if card.megabytes > _LARGEST:
+        raise PhylaError(f"{card.name} is too large for one ONNX file.", f"Those of up to {_LARGEST:,} MB fit.")
     graph = backbones.OnnxGraph()
     features = backbones.splice(card, graph, view(graph, PICTURES, card), integer)
     if integer:
