@@ -254,7 +254,7 @@ class TestBeside:
     def test_the_card_tells(self, model: Path, card: Card, tmp_path: Path) -> None:
         told = {"trained_from": "<script>", "not_to_trust": ["a|b", "night"], "accuracy": {"error": 0.02}}
         page = accompany(tmp_path / "mine.onnx", card, CLASSES, told)[0].read_text()
-        for words in ("mine.onnx", r"Trained from: \<script\>", r"- a\|b", "  - Error: 0.02", "1. dog", "224 × 224"):
+        for words in ("mine.onnx", r"Trained from: \<script\>", r"- a\|b", "  - error: 0.02", "1. dog", "224 × 224"):
             assert words in page, words
         assert "<b>" not in page and "Übergröße sea" in page
 
