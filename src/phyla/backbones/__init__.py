@@ -2,8 +2,9 @@
 
 One file a family. A family offers a class with three static methods: `cards()` lists the networks it knows by name,
 `card(name)` describes one (and says, fast, why it can't be had), `load(card, threads, precision)` makes it run as a
-`Network`; a family that does not run on OpenVINO has a fourth, `precision()`, what it computes in. A network is asked
-for by its name, `lite0`, or by family and name: `onnx:path/to/network.onnx`.
+`Network`; a family that does not run on OpenVINO has a fourth, `precision()`, what it computes in; one that can show
+where it looks has `maps`, as `load`. A network is asked for by its name, `lite0`, or by family and name:
+`onnx:path/to/network.onnx`.
 """
 
 from __future__ import annotations
@@ -15,12 +16,12 @@ from typing import Any
 import numpy as np
 
 from phyla import plugins
-from phyla.backbones._card import Card, Network, fit
+from phyla.backbones._card import Card, Network, fit, seen
 from phyla.backbones._extract import Shard, extract
 from phyla.backbones._openvino import best_precision
 from phyla.types import PhylaError, Recipe
 
-__all__ = ["Card", "Network", "Shard", "card", "cards", "extract", "fit", "load", "measure", "recipe"]
+__all__ = ["Card", "Network", "Shard", "card", "cards", "extract", "fit", "load", "maps", "measure", "recipe", "seen"]
 
 _MEASURED = 8  # pictures a call of `measure`
 _VERSION = 2  # raised when the same picture and card give other features
@@ -63,6 +64,19 @@ def recipe(card: Card, decoder: int) -> Recipe:
 def load(card: Card, threads: int, precision: str = "auto") -> Network:
     """The network of `card`, ready to run in up to `threads` threads; `precision` "f32", "bf16" or the best here."""
     network: Network = _family(card).load(card, threads, precision)
+    return network
+
+
+def maps(card: Card, threads: int, precision: str = "auto") -> Network:
+    """As `load`, but pictures give the maps (b, h, w, dim) whose means over their places are the features.
+
+    Raises `PhylaError` where the family has none to show.
+    """
+    family = _family(card)
+    if not hasattr(family, "maps"):
+        known = ", ".join(c.name for c in cards() if hasattr(_family(c), "maps"))
+        raise PhylaError(f"{card.name} can't show where it looks.", f"These can: {known}.")
+    network: Network = family.maps(card, threads, precision)
     return network
 
 

@@ -141,8 +141,11 @@ _INTEGER = tuple(map(_integer, _FLOAT, (561.0, 374.0, 269.0)))
 _CARDS = {card.name: card for card in _FLOAT + _INTEGER}
 
 
-def _graph(card: Card, batch: int) -> ov.Model:
-    """uint8 (batch, size, size, 3) → float32 (batch, 1280): the pooled features under the classifier."""
+def _graph(card: Card, batch: int, *, pooled: bool = True) -> ov.Model:
+    """uint8 (batch, size, size, 3) → float32 (batch, 1280): the pooled features under the classifier.
+
+    Not `pooled`, the maps that these are the means of: (batch, h, w, 1280), a side of 7, 8 or 9 places.
+    """
     import openvino as ov
 
     build = _Builder(read_checkpoint(_weights_file(card)), card.integer)
@@ -158,7 +161,8 @@ def _graph(card: Card, batch: int) -> ov.Model:
     for number, stride in enumerate(_strides(_DEPTH[card.name.removesuffix("-int8")])):
         x, moments = build.block(x, moments, number, stride)
     x = build.convolve(x, "_conv_head", "_bn1")
-    return ov.Model([op.reduce_mean(x, [2, 3])], [picture], card.name)
+    told = op.reduce_mean(x, [2, 3]) if pooled else op.transpose(x, [0, 2, 3, 1])
+    return ov.Model([told], [picture], card.name)
 
 
 class Lite:
@@ -177,3 +181,7 @@ class Lite:
     @staticmethod
     def load(card: Card, threads: int, precision: str) -> Network:
         return OpenVINONetwork(card, _graph(card, BATCH), threads, precision)
+
+    @staticmethod
+    def maps(card: Card, threads: int, precision: str) -> Network:
+        return OpenVINONetwork(card, _graph(card, 1, pooled=False), threads, precision)
