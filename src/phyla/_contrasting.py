@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from threading import RLock
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from phyla import plugins
+from phyla._opened import Value
 from phyla._people import People
 from phyla._progress import Progress
 from phyla._shown import Rows
@@ -27,6 +30,18 @@ _CONCEPTS, _STRONGEST, _CLEAR = 4, 8, 0.6  # concepts shown, their images, and h
 
 class Contrasting(People):
     """A project that is asked what its groups are."""
+
+    def __init__(self, folder: str | Path, *, create: bool = False) -> None:
+        super().__init__(folder, create=create)
+        self._making = RLock()
+
+    def _keep_aside(self, what: str, made_of: Any, make: Callable[[], Value]) -> Value:
+        """As `_keep`, of what takes seconds to make: whoever asks for anything else does not wait for it."""
+        with self._making:
+            if what not in self._held or self._held[what][0] != made_of:
+                self._held[what] = made_of, make()
+            kept: Value = self._held[what][1]
+            return kept
 
     def about(self, of: str) -> dict[str, Any]:
         """What a group or class is, in rows: its most typical images, its least certain, the nearest of others."""
@@ -103,7 +118,7 @@ class Contrasting(People):
                 pass  # another works on the project: they are made again another time
             return units
 
-        return self._keep("units", recipe.key, make)
+        return self._keep_aside("units", recipe.key, make)
 
     def _strongest(self, units: Any, wanted: Sequence[int]) -> list[Rows]:
         """Of each of the units the images that activate it most. A million images take half a second."""

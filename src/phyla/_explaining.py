@@ -107,13 +107,17 @@ class Explaining(Contrasting):
 
     def why(self, row: int) -> dict[str, Any]:
         """What `explain` tells of an image, in rows, without the heat maps."""
-        return self._why(self._judged(row))
+        looks = any(backbones.has_maps(backbones.card(name)) for name in self._current("backbones"))
+        return self._why(self._judged(row)) | {"looks": looks}
 
     def heat(self, row: int, by: str = "class") -> NDArray[np.float32]:
         """(h, w), 0..1: by "picture", where it differs from its other places; by "class", what speaks for its class."""
         if by not in ("class", "picture"):
             raise PhylaError(f"There is no heat by {by[:40]!r}.", 'There is: "class", "picture".')
-        return self._heat(self.images.open(row, self._side_wanted()), self._judged(row), by)
+        judged = self._judged(row)
+        if by == "class" and judged.rival is None:
+            raise PhylaError("There is nothing else that the image could be.", 'There is its heat by "picture".')
+        return self._heat(self.images.open(row, self._side_wanted()), judged, by)
 
     def _told_of_picture(self, picture: str | Path | int | None) -> dict[str, Any]:
         row, pixels = self._find(picture)
@@ -184,7 +188,7 @@ class Explaining(Contrasting):
         return _Judged(x, row, kind, code, rival)
 
     def _learnt(self, kind: str) -> _Learnt:
-        return self._keep(f"learnt {kind}", (self.view, self._spread, self.seq), lambda: self._learn(kind))
+        return self._keep_aside(f"learnt {kind}", (self.view, self._spread, self.seq), lambda: self._learn(kind))
 
     def _learn(self, kind: str) -> _Learnt:
         """Explains the project's word by the answered images, and as many of each class that it is sure of."""
@@ -285,7 +289,7 @@ class Explaining(Contrasting):
                 raise why
             return found
 
-        return self._keep("mapped", names, load)
+        return self._keep_aside("mapped", names, load)
 
     def _side_wanted(self) -> int:
         return max(backbones.card(name).shorter_side for name in self._current("backbones"))

@@ -21,7 +21,21 @@ from phyla.backbones._extract import Shard, extract
 from phyla.backbones._openvino import best_precision
 from phyla.types import PhylaError, Recipe
 
-__all__ = ["Card", "Network", "Shard", "card", "cards", "extract", "fit", "load", "maps", "measure", "recipe", "seen"]
+__all__ = [
+    "Card",
+    "Network",
+    "Shard",
+    "card",
+    "cards",
+    "extract",
+    "fit",
+    "has_maps",
+    "load",
+    "maps",
+    "measure",
+    "recipe",
+    "seen",
+]
 
 _MEASURED = 8  # pictures a call of `measure`
 _VERSION = 2  # raised when the same picture and card give other features
@@ -67,16 +81,20 @@ def load(card: Card, threads: int, precision: str = "auto") -> Network:
     return network
 
 
+def has_maps(card: Card) -> bool:
+    """Whether `maps` can be asked of its network."""
+    return hasattr(_family(card), "maps")
+
+
 def maps(card: Card, threads: int, precision: str = "auto") -> Network:
     """As `load`, but pictures give the maps (b, h, w, dim) whose means over their places are the features.
 
     Raises `PhylaError` where the family has none to show.
     """
-    family = _family(card)
-    if not hasattr(family, "maps"):
-        known = ", ".join(c.name for c in cards() if hasattr(_family(c), "maps"))
+    if not has_maps(card):
+        known = ", ".join(c.name for c in cards() if has_maps(c))
         raise PhylaError(f"{card.name} can't show where it looks.", f"These can: {known}.")
-    network: Network = family.maps(card, threads, precision)
+    network: Network = _family(card).maps(card, threads, precision)
     return network
 
 
