@@ -82,12 +82,13 @@ class Contrasting(People):
         if units is None or not len(rows) or not len(rest):
             return told
         share = apart(*(_activity(units, self._vectors_of(evenly(r, _COMPARED))) for r in (rows, rest)))
-        order = np.argsort(-share, kind="stable")
-        wanted = [*order[: 2 * _CONCEPTS], *order[::-1][: 2 * _CONCEPTS]]
-        strongest = dict(zip(wanted, self._strongest(units, wanted), strict=True))
-        told["more"] = _distinct(order, share, strongest)
+        most, least = np.argsort(-share, kind="stable"), np.argsort(share, kind="stable")
+        wanted = [*most[: 2 * _CONCEPTS], *least[: 2 * _CONCEPTS]]
+        among = np.concatenate([rows, rest])
+        strongest = dict(zip(wanted, self._strongest(units, wanted, among), strict=True))
+        told["more"] = _distinct(most, share, strongest)
         if against is not None:
-            told["less"] = _distinct(order[::-1], 1 - share, strongest)
+            told["less"] = _distinct(least, 1 - share, strongest)
         return told
 
     def _called(self, of: str) -> str:
@@ -120,10 +121,12 @@ class Contrasting(People):
 
         return self._keep_aside("units", recipe.key, make)
 
-    def _strongest(self, units: Any, wanted: Sequence[int]) -> list[Rows]:
-        """Of each of the units the images that activate it most. A million images take half a second."""
+    def _strongest(self, units: Any, wanted: Sequence[int], among: Rows) -> list[Rows]:
+        """Of each of the units the images, of these, that activate it most. A million images take half a second."""
         active = np.concatenate([_activity(units, X, wanted) for _, X in self._blocks()])
-        active[self._now.removed] = 0
+        others = np.ones(len(active), bool)
+        others[among] = False
+        active[others] = 0
         return [strongest_rows(column, _STRONGEST).astype(np.int32) for column in active.T]
 
     def _selector(self, group: int | str) -> str:

@@ -114,10 +114,7 @@ class Explaining(Contrasting):
         """(h, w), 0..1: by "picture", where it differs from its other places; by "class", what speaks for its class."""
         if by not in ("class", "picture"):
             raise PhylaError(f"There is no heat by {by[:40]!r}.", 'There is: "class", "picture".')
-        judged = self._judged(row)
-        if by == "class" and judged.rival is None:
-            raise PhylaError("There is nothing else that the image could be.", 'There is its heat by "picture".')
-        return self._heat(self.images.open(row, self._side_wanted()), judged, by)
+        return self._heat(self.images.open(row, self._side_wanted()), self._judged(row), by)
 
     def _told_of_picture(self, picture: str | Path | int | None) -> dict[str, Any]:
         row, pixels = self._find(picture)
@@ -306,27 +303,26 @@ class Explaining(Contrasting):
         h, w = pixels.shape[:2]
         scale = _SIDE / max(h, w)
         shape = max(round(h * scale), 1), max(round(w * scale), 1)
-        starts = np.cumsum(self.blocks) - self.blocks
-        slope = np.zeros(len(judged.x))
-        if by == "class" and judged.rival is not None:
-            slope = self._learnt(judged.kind).model.gradient(judged.x, judged.code, judged.rival)
         whole = np.zeros(shape, np.float32)
         with limited(1):
             for number, network in self._mapped:
                 maps = network(backbones.fit(pixels, network.card)[None])[0]
-                if by == "class":
-                    pca = self._pca(number)
-                    mine = slope[starts[number] :][: len(pca.components_)]
-                    # Whitening stretches each axis, and the gradient with it: what the axis gives for a unit along it.
-                    width = pca.transform(pca.mean_ + pca.components_).diagonal()
-                    part = class_heat(maps, pca.components_.T @ (mine * width))
-                else:
-                    part = heat(maps)
+                part = class_heat(maps, self._weights(judged, number)) if by == "class" else heat(maps)
                 top, left, side = (round(v * scale) for v in backbones.seen(h, w, network.card))
                 side = max(min(side, shape[0] - top, shape[1] - left), 1)
                 whole += onto(part, shape, (top, left, side))
         # Softened by less than a place, so that neither the places nor the squares that were seen have edges.
         return scaled(np.asarray(cv2.GaussianBlur(whole, (0, 0), _SOFT), np.float32))
+
+    def _weights(self, judged: _Judged, number: int) -> NDArray[np.float64]:
+        """(dim,) the gradient of the picture's lead by the features of one of the networks."""
+        if judged.rival is None:
+            raise PhylaError("There is nothing else that the image could be.", 'There is its heat by "picture".')
+        slope = self._learnt(judged.kind).model.gradient(judged.x, judged.code, judged.rival)
+        pca, start = self._pca(number), sum(self.blocks[:number])
+        stretch = pca.transform(pca.mean_ + pca.components_).diagonal()  # of each axis, by whitening
+        weights: NDArray[np.float64] = pca.components_.T @ (slope[start : start + len(stretch)] * stretch)
+        return weights
 
     # ---- as a dict
 
