@@ -25,6 +25,7 @@ _UNITS, _ACTIVE, _STEPS = 128, 4, 300  # of the concepts; docs/benchmarks.md has
 _LEARNT = 10_000  # images that they are learnt from: 3 s
 _FEWEST = 30  # images without which there are no concepts
 _COMPARED = 1000  # images of a group that are compared with those of another
+_PORTION = 1 << 16  # rows looked at at a time
 _CONCEPTS, _STRONGEST, _CLEAR = 4, 8, 0.6  # concepts shown, their images, and how surely they tell groups apart
 
 
@@ -122,12 +123,11 @@ class Contrasting(People):
         return self._keep_aside("units", recipe.key, make)
 
     def _strongest(self, units: Any, wanted: Sequence[int], among: Rows) -> list[Rows]:
-        """Of each of the units the images, of these, that activate it most. A million images take half a second."""
-        active = np.concatenate([_activity(units, X, wanted) for _, X in self._blocks()])
-        others = np.ones(len(active), bool)
-        others[among] = False
-        active[others] = 0
-        return [strongest_rows(column, _STRONGEST).astype(np.int32) for column in active.T]
+        """Of each of the units the images, of these, that activate it most. A million images take 1.5 s."""
+        among = np.sort(among)  # as they lie on the disk
+        parts = np.array_split(among, range(_PORTION, len(among), _PORTION))
+        active = np.concatenate([_activity(units, self._vectors_of(part), wanted) for part in parts])
+        return [among[strongest_rows(column, _STRONGEST)] for column in active.T]
 
     def _selector(self, group: int | str) -> str:
         """How the page calls a group, given by its number, or a class, given by its name."""

@@ -159,6 +159,8 @@ def _of_picture(project: Opened, told: Mapping[str, Any]) -> list[str]:
     parts = ["<h2></h2>", f'<div class="large">{"".join(_figure(p, text, told["uri"]) for text, p in shown)}</div>']
     parts += _strip(project, f"Most like it, of {name}", [(o["row"], _near(o)) for o in told["prototypes"]])
     if rival is not None:
+        if told["lead"] < 0:
+            parts.append(f"<p>{escape(f'More speaks for {rival}: {name} may be wrong.')}</p>")
         parts += _strip(project, f"Most like it, of {rival}", [(o["row"], _near(o)) for o in told["counter_examples"]])
         for side, title in (("for", f"Pushed it to {name}"), ("against", f"Pushed it to {rival}")):
             pushed = [(one["row"], f"{one['push']:+.3f} {one['name']}") for one in told["pushes"][side]]

@@ -118,21 +118,19 @@ class Explaining(Contrasting):
 
     def _told_of_picture(self, picture: str | Path | int | None) -> dict[str, Any]:
         row, pixels = self._find(picture)
-        if pixels is None:
-            assert row is not None
-            pixels, judged = self.images.open(row, self._side_wanted()), self._judged(row)
-        else:
-            judged = self._judged_anew(pixels)
+        judged = self._judged_anew(pixels) if pixels is not None else self._judged(row or 0)
         told = self._why(judged)
         told["uri"] = str(self.images.uris[row]) if row is not None else str(picture)
         try:
+            if row is not None:
+                pixels = self.images.open(row, self._side_wanted())
             told["heat"] = self._heat(pixels, judged, "picture")
             told["heat_of_class"] = self._heat(pixels, judged, "class") if judged.rival is not None else None
-        except PhylaError as fault:  # none of the networks has maps to show
+        except PhylaError as fault:  # no network has maps to show, or the picture is gone: all else can be told
             told |= {"heat": None, "heat_of_class": None, "heat_why": fault.message}
         return self._in_uris(told)
 
-    def _find(self, picture: Any) -> tuple[int | None, NDArray[np.uint8] | None]:
+    def _find(self, picture: Any) -> tuple[int | None, Any]:
         """The row of a picture of the project, or the pixels of one from elsewhere."""
         images = self.images
         if isinstance(picture, int):

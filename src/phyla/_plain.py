@@ -96,6 +96,8 @@ def _explained_picture(told: dict[str, Any]) -> list[str]:
     if rival is None:
         return [f"{told['uri']} is {name}; there is nothing else that it could be."]
     lines = [f"{told['uri']} is {name} rather than {rival}: its lead is {told['lead']:.3f}."]
+    if told["lead"] < 0:
+        lines.append(f"More speaks for {rival}: {name} may be wrong.")
     for key, of in (("prototypes", name), ("counter_examples", rival)):
         lines.append(f"Most like it, of {of}:")
         lines += [f"  {one['distance']:9.2f} away   {one['uri']}" for one in told[key][:_SHOWN_TOGETHER]]

@@ -22,3 +22,7 @@ def test_it_is_the_auroc_of_each_unit() -> None:
 def test_the_strongest_come_first_and_the_silent_never() -> None:
     assert strongest_rows(np.array([0.2, 0, 3, -1, 1]), 4).tolist() == [2, 4, 0]
     assert not len(strongest_rows(np.zeros(4), 2))
+    many = np.random.default_rng(0).integers(-5, 9, 400)
+    for n in (1, 7, 80, 399, 400, 500):
+        order = np.argsort(-many, kind="stable")[:n]
+        assert strongest_rows(many, n).tolist() == order[many[order] > 0].tolist()

@@ -22,6 +22,8 @@ def apart(A: NDArray[np.floating], B: NDArray[np.floating]) -> NDArray[np.float6
 
 
 def strongest_rows(activation: NDArray[np.floating], n: int) -> NDArray[np.intp]:
-    """Rows of the n highest of activation (m,), highest first, of those above 0."""
-    order = np.argsort(-activation, kind="stable")[:n]
-    return order[activation[order] > 0]
+    """Rows of the n highest of activation (m,), highest first, of those above 0. O(m)."""
+    rows = np.flatnonzero(activation > 0)
+    if len(rows) > n > 0:
+        rows = rows[activation[rows] >= np.partition(activation[rows], -n)[-n]]
+    return rows[np.argsort(-activation[rows], kind="stable")][: max(n, 0)]
