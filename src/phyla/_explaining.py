@@ -107,7 +107,7 @@ class Explaining(Contrasting):
 
     def why(self, row: int) -> dict[str, Any]:
         """What `explain` tells of an image, in rows, without the heat maps."""
-        looks = any(backbones.has_maps(backbones.card(name)) for name in self._current("backbones"))
+        looks = any(backbones.has_maps(card) for card in self._network_cards)
         return self._why(self._judged(row)) | {"looks": looks}
 
     def heat(self, row: int, by: str = "class") -> NDArray[np.float32]:
@@ -194,6 +194,8 @@ class Explaining(Contrasting):
             codes, by_code = now.group, self._by_group
             names = tuple(self.names.get(g) or f"group {g}" for g in range(self.grouping.n_groups))
         listed = {code: rows for code, rows in by_code.items() if code >= 0}
+        if not listed:
+            raise PhylaError("All images are unsorted: there is nothing to explain by.", "Name some, and spread them.")
         answered = np.flatnonzero((said.person >= 0) & (codes >= 0) & (kind == "class"))
         sure = evenly(answered.astype(np.int32), _ANSWERED)
         each = int(np.clip((_LEARNT - len(sure)) // max(len(listed), 1), 1, _OF_A_CLASS))
@@ -271,23 +273,18 @@ class Explaining(Contrasting):
     @property
     def _mapped(self) -> list[tuple[int, backbones.Network]]:
         """The networks that can show where they look, with their numbers."""
+        cards = self._network_cards
+        able = [number for number, card in enumerate(cards) if backbones.has_maps(card)]
+        # Of networks that all can't, the first says so.
+        return self._keep_aside("mapped", cards, lambda: [(i, backbones.maps(cards[i], 1)) for i in able or [0]])
+
+    @property
+    def _network_cards(self) -> list[backbones.Card]:
         names = self._current("backbones")
-
-        def load() -> list[tuple[int, backbones.Network]]:
-            found = []
-            for number, name in enumerate(names):
-                try:
-                    found.append((number, backbones.maps(backbones.card(name), 1)))
-                except PhylaError as fault:
-                    why = fault
-            if not found:
-                raise why
-            return found
-
-        return self._keep_aside("mapped", names, load)
+        return self._keep_aside("network cards", names, lambda: [backbones.card(name) for name in names])
 
     def _side_wanted(self) -> int:
-        return max(backbones.card(name).shorter_side for name in self._current("backbones"))
+        return max(card.shorter_side for card in self._network_cards)
 
     def _pca(self, number: int) -> Any:
         stage = self._current("reduced")[number]

@@ -233,3 +233,29 @@ def test_what_can_not_be_explained(
         project.explain(**asked)
     assert told.value.hint
     assert not list(tmp_path.glob("a.*"))
+
+
+def test_where_nothing_is_sorted_nothing_explains(photos: Path, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"backbone": ["fake"], "groups": 3, "threads": 1, "report": False, "method": "kmeans"}
+    project = sort(photos, tmp_path / "project", **options, agreement=1.0)
+    if (project.grouping.labels >= 0).any():
+        project.remove([str(uri) for uri in project.images.uris[project.grouping.labels >= 0]])
+    with pytest.raises(PhylaError, match="nothing to explain by"):
+        project.explain(0)
+
+
+def test_a_few_images_have_no_concepts(make_photos: Callable[..., Path], tmp_path: Path) -> None:
+    options: dict[str, Any] = {"backbone": ["fake"], "groups": 3, "threads": 1, "report": False}
+    project = sort(make_photos(tmp_path / "photos", each=4), tmp_path / "project", **options)
+    told = project.explain(group=1, to=tmp_path / "a.html")
+    assert told["concepts"] == {"more": [], "less": []} and len(told["typical"]) == 4
+    assert project.explain(0)["prototypes"]
+
+
+def test_a_picture_that_is_gone_is_explained_without_its_heat(make_photos: Callable[..., Path], tmp_path: Path) -> None:
+    photos = make_photos(tmp_path / "photos", each=10)
+    options: dict[str, Any] = {"backbone": ["lite0-int8"], "groups": 3, "threads": 1, "report": False}
+    project = sort(photos, tmp_path / "project", **options)
+    Path(str(project.images.uris[3])).unlink()
+    told = project.explain(3)
+    assert told["heat"] is None and told["heat_why"] and len(told["prototypes"]) == 6
