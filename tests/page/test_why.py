@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -83,3 +84,20 @@ def test_a_group_tells_what_it_is(group: SimpleNamespace, accessible: Callable[[
     accessible(page, "what a group is")
     page.keyboard.press("Escape")
     expect(page.get_by_role("dialog")).to_have_count(0)
+
+
+def test_an_exported_page_is_not_asked(sorted_project: Project, tab: Any, tmp_path: Path) -> None:
+    from phyla.app import export_page
+
+    export_page(sorted_project, tmp_path / "look")
+    page = tab((tmp_path / "look" / "index.html").as_uri())
+    page.evaluate("() => void (location.hash = '#/group/group%3A0')")
+    grid = page.get_by_role("listbox")
+    expect(grid.get_by_role("option").first).to_be_visible()
+    expect(page.get_by_role("button", name="What is it?")).to_have_count(0)
+    grid.focus()
+    page.keyboard.press("Enter")
+    page.keyboard.press("y")
+    expect(page.get_by_role("dialog").locator("dd").first).to_be_visible()
+    expect(page.get_by_role("button", name="Why?")).to_have_count(0)
+    expect(page.get_by_text("Most like it")).to_have_count(0)
