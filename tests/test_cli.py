@@ -21,12 +21,13 @@ from phyla.project import Project
 PLUGIN = str(Path(__file__).parent / "plugin")
 VERBS = (
     "sort", "show", "export", "predict", "score", "compare", "name", "merge", "split", "suggest", "label", "undo",
-    "redo", "remove", "spread", "guess", "audit",
+    "redo", "remove", "spread", "guess", "audit", "explain",
 )  # fmt: skip
 # Of the command alone: how it prints, and in which project.
 OF_THE_COMMAND = {"help", "json", "open", "page", "project"}
 # Where a command says otherwise than the method, and why.
-ELSE = {(verb, "quiet"): "people watch a command" for verb in ("sort", "predict", "compare", "spread", "audit")}
+WATCHED = ("sort", "predict", "compare", "spread", "audit", "explain")
+ELSE = {(verb, "quiet"): "people watch a command" for verb in WATCHED}
 
 
 def options(verb: str) -> dict[str, argparse.Action]:

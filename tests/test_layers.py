@@ -17,7 +17,7 @@ SRC = Path(phyla.__file__).parent
 FLOORS = {
     "cli": 5.5, "app": 5, "__main__": 6, "__init__": 4,
     "project": 4,
-    "cluster": 3, "audit": 3, "label": 3, "train": 3, "report": 3,
+    "cluster": 3, "audit": 3, "label": 3, "train": 3, "report": 3, "explain": 3,
     "sources": 2, "backbones": 2, "reduce": 2, "store": 2,
     "neighbors": 1.5,  # reduce learns from neighbours
     "engine": 1, "plugins": 1,
@@ -35,6 +35,7 @@ SAME_ROOM = {
     "_training": "project",
     "_auditing": "project",
     "_steps": "project",
+    **dict.fromkeys(("_explaining", "_explained", "_contrasting"), "project"),
     "_export": "project",
     "_progress": "project",
     "_demo": "project",

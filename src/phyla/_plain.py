@@ -120,6 +120,43 @@ def audited(findings: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def explained(told: dict[str, Any]) -> str:
+    lines = _explained_picture(told) if "prototypes" in told else _explained_group(told)
+    lines += [told["heat_why"]] if told.get("heat_why") else []
+    return "\n".join(lines + ([f"Written to {told['to']}."] if told.get("to") else []))
+
+
+def _explained_picture(told: dict[str, Any]) -> list[str]:
+    name, rival = told["name"], told["rival"]
+    if rival is None:
+        return [f"{told['uri']} is {name}; there is nothing else that it could be."]
+    lines = [f"{told['uri']} is {name} rather than {rival}: its lead is {told['lead']:.3f}."]
+    if told["lead"] < 0:
+        lines.append(f"More speaks for {rival}: {name} may be wrong.")
+    for key, of in (("prototypes", name), ("counter_examples", rival)):
+        lines.append(f"Most like it, of {of}:")
+        lines += [f"  {one['distance']:9.2f} away   {one['uri']}" for one in told[key][:_SHOWN_TOGETHER]]
+    for side, of in (("for", name), ("against", rival)):
+        lines.append(f"Pushed it most to {of}, of {told['learnt_from']:,} images:")
+        pushed = told["pushes"][side][:_SHOWN_TOGETHER]
+        lines += [f"  {one['push']:+9.4f}   {one['name']:16} {one['uri']}" for one in pushed]
+    return lines
+
+
+def _explained_group(told: dict[str, Any]) -> list[str]:
+    lines = [f"{told['name']}: {count(told['images'], 'image')}."]
+    for key, title in (("typical", "Most typical:"), ("uncertain", "Least certain:"), ("near", "Nearest of others:")):
+        shown = told[key][:_SHOWN_TOGETHER]
+        lines += [title, *(f"  {one['uri']}{'   ' + one['name'] if 'name' in one else ''}" for one in shown)]
+    for side, whose in (("more", told["name"]), ("less", told["against"])):
+        for one in told["concepts"][side]:
+            lines.append(f"{whose} has more of this in {one['share']:.0%} of pairs:")
+            lines += [f"  {uri}" for uri in one["uris"][:_SHOWN_TOGETHER]]
+    if not (told["concepts"]["more"] or told["concepts"]["less"]):
+        lines.append("No concept tells it apart clearly.")
+    return lines
+
+
 def ranked(told: dict[str, Any]) -> str:
     ways, matched = told["ways"], told["matched"]
     first, last = ways[0], ways[-1]

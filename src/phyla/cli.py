@@ -132,6 +132,14 @@ def _parser() -> argparse.ArgumentParser:
     add("-o", "--to", required=True, metavar="OUT", help="OUT.csv or OUT.parquet")
     add("--force", action="store_true", help="replace OUT if it is there")
     work(add)
+    add = verb(_explain, "explain", "Tell why an image is taken for what it is, or what a group is.")
+    add("project")
+    add("picture", nargs="?", help="an image of the project, or any picture file")
+    add("--group", help="instead of a picture: the number of a group, or a class")
+    add("--against", help="another group or class, instead of all the rest")
+    add("-o", "--to", metavar="OUT", help="OUT.png (the picture, and where the networks look) or OUT.html (everything)")
+    add("--force", action="store_true", help="replace OUT if it is there")
+    work(add)
     add = verb(_score, "score", "Compare groups with known classes.")
     add("groups", metavar="PROJECT|OUT.csv", help="a project, or what predict wrote")
     add("truth", help="a CSV with the columns uri and label, or a Parquet file with a label column")
@@ -322,6 +330,17 @@ def _predict(args: argparse.Namespace) -> Any:
             f"{t['images']:,} files: {t['left_out']:,} left out, {t['unreadable']:,} unreadable. Written to {t['to']}."
         ),
     )
+
+
+def _explain(args: argparse.Namespace) -> Any:
+    from phyla.project import Project
+
+    told = Project(args.project).explain(
+        args.picture, group=args.group, against=args.against, to=args.to, force=args.force, threads=args.threads,
+        quiet=args.quiet,
+    )  # fmt: skip
+    plain = {name: value for name, value in told.items() if name not in ("heat", "heat_of_class")}
+    return plain | ({"to": args.to} if args.to else {}), _plain.explained
 
 
 def _score(args: argparse.Namespace) -> Any:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phyla import backbones, plugins, sources
-from phyla._people import People
+from phyla._explaining import Explaining
 from phyla._progress import Progress
 from phyla._spreading import spread_of
 from phyla._steps import (
@@ -50,11 +50,11 @@ def sort(source: str | Path, project: str | Path | None = None, **options: Any) 
     return result
 
 
-class Project(People):
+class Project(Explaining):
     """The project in `folder`.
 
     Raises `PhylaError` where there is none, unless `create` is true. What can be asked of it stands in `Opened`, what
-    people do with it in `People`.
+    people do with it in `People`, what it is asked for reasons in `Explaining`.
     """
 
     # ---- the main job

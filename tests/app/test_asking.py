@@ -217,3 +217,50 @@ def test_what_is_not_there(page: Page) -> None:
         assert answer.status_code == 404 and json.loads(answer.text)["ok"] is False
     assert page.client.get("/api/edits").status_code == 405
     assert page.client.base_url.netloc == HOST.encode()
+
+
+def test_why_an_image_is_what_it_is(page: Page) -> None:
+    for group, name in enumerate(("one", "two", "three")):
+        page.project.name(group, name)
+    row = page.get("cards", by="group")[0]["typical"][0]
+    told = page.get(f"why/{row}")
+    text = (Path(__file__).parents[2] / "web/src/api.ts").read_text()
+    block = text[text.index("export interface Why {") :]
+    fields = {line.split(":")[0].strip() for line in block[: block.index("\n}")].splitlines()[1:]}
+    assert fields <= told.keys()
+    assert told["name"] == "one" and told["rival"] in ("two", "three") and told["lead"] > 0 and not told["looks"]
+    assert all(of["row"] in page.array("rows", of="class:one") for of in told["prototypes"])
+    before = told["lead"]
+    page.say("move", rows=[of["row"] for of in told["prototypes"][:3]], name=told["rival"])
+    assert page.get(f"why/{row}")["lead"] < before
+    assert page.client.get("/api/why/120").status_code == 404
+
+
+def test_what_a_group_is_and_what_tells_it_apart(page: Page) -> None:
+    told = page.get("about", of="group:1")
+    assert [one["row"] for one in told["typical"]] == page.array("rows", of="group:1")[:6].tolist()
+    assert {one["row"] for one in told["near"]}.isdisjoint(page.array("rows", of="group:1").tolist())
+    told = page.get("apart", of="group:1", against="group:0")
+    for side, of in (("more", "group:1"), ("less", "group:0")):
+        assert told[side][0]["share"] > 0.9
+        assert set(told[side][0]["rows"]) <= set(page.array("rows", of=of).tolist())
+    assert page.get("apart", of="group:1", against="")["less"] == []
+    assert page.client.get("/api/about", params={"of": "group:9"}).status_code == 404
+    assert page.client.get("/api/apart", params={"of": "group:1", "against": "class:none"}).status_code == 404
+
+
+def test_heat_lies_over_the_picture(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = page.client.get("/heat/3", params={"by": "picture"})
+    assert answer.status_code == 400 and "can't show where it looks" in answer.json()["error"]
+    warm = np.zeros((20, 30), np.float32)
+    warm[:10] = 1
+    monkeypatch.setattr(type(page.project), "heat", lambda self, row, by: warm)
+    told = page.get("summary")
+    answer = page.client.get("/heat/3", params={"by": "class", "v": told["view"], "seq": told["seq"]})
+    assert answer.headers["content-type"] == "image/webp" and "immutable" in answer.headers["cache-control"]
+    with Image.open(io.BytesIO(answer.content)) as image:
+        dark = np.asarray(image.convert("RGBA")).astype(int)
+    assert dark.shape == (20, 30, 4) and not dark[:10, :, 3].any() and (dark[10:, :, 3] > 250).all()
+    page.project.name(0, "other")  # what speaks for its name may be other places now
+    answer = page.client.get("/heat/3", params={"by": "class", "v": told["view"], "seq": told["seq"]})
+    assert "immutable" not in answer.headers["cache-control"]

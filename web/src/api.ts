@@ -106,6 +106,52 @@ export interface Finding {
   near: number[] // mislabelled: confirmed images that it resembles
 }
 
+/** An image that another is explained by. */
+export interface Reason {
+  row: number
+  name: string
+  answered: boolean // a person said so
+  distance?: number
+  push?: number // what it adds to the lead
+}
+
+/** Why an image is taken for what it is. */
+export interface Why {
+  row: number
+  kind: 'class' | 'group'
+  name: string
+  rival: string | null // what it would be else
+  lead: number | null
+  looks: boolean // its networks can show where they look
+  prototypes: Reason[] // nearest images of its name, and of the rival's
+  counter_examples: Reason[]
+  pushes: { for: Reason[]; against: Reason[] } // strongest first
+}
+
+/** What a group or class is. */
+export interface About {
+  of: Of
+  name: string
+  images: number
+  typical: { row: number }[]
+  uncertain: { row: number; strength: number }[]
+  near: { row: number; name: string }[] // of others
+}
+
+/** A learned feature: how often an image of the one has more of it than one of the other, and where it is strongest. */
+export interface Concept {
+  unit: number
+  share: number // 0.5 by chance
+  rows: number[]
+}
+
+export interface Apart {
+  name: string
+  against_name: string | null
+  more: Concept[]
+  less: Concept[]
+}
+
 export interface Past {
   seq: number
   op: Op
@@ -198,6 +244,10 @@ export const tree = (key = '') => get<Node>(`tree?key=${q(key)}`)
 export const history = (n = 200) => get<Past[]>(`history?n=${n}`)
 export const findings = (check: string) => get<Finding[]>(`findings?check=${q(check)}`)
 export const ask = (n: number) => get<Question[]>(`ask?n=${n}`)
+export const why = (row: number) => get<Why>(`why/${row}`)
+export const about = (of: Of) => get<About>(`about?of=${q(of)}`)
+/** From another group or class, or from all the rest. */
+export const apart = (of: Of, against: Of | '') => get<Apart>(`apart?of=${q(of)}&against=${q(against)}`)
 export const bought = () => get<Bought[]>('bought')
 
 /** (2n,) x and y of each row, −1..1. */
@@ -228,6 +278,9 @@ export async function exported(what: { of?: Of; rows?: number[]; format: 'csv' |
 export const thumb = (row: number, side: 96 | 192 | 384, view: string) =>
   paths ? `thumbs/${row}.webp` : `thumb/${row}?side=${side}&v=${view}`
 export const picture = (row: number, view: string) => (paths ? `thumbs/${row}.webp` : `picture/${row}?v=${view}`)
+/** What lies over a picture: black, and clear where the networks look, or what speaks for its name is. */
+export const heat = (row: number, by: 'class' | 'picture', view: string, seq: number) =>
+  `heat/${row}?by=${by}&v=${view}&seq=${seq}`
 
 /** Tells of every edit (whoever made it), of every step of a job, and of a new view; and when nobody answers any more. */
 export function listen(

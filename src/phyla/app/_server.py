@@ -25,7 +25,7 @@ from phyla.app._events import Events
 from phyla.app._guard import Guard, TooMuch, refusal
 from phyla.app._jobs import Jobs, Running
 from phyla.app._page import KINDS, page
-from phyla.app._thumbs import Thumbs, lost, sheet
+from phyla.app._thumbs import Thumbs, lost, shade, sheet
 from phyla.project import Project
 from phyla.store import Busy
 from phyla.types import PhylaError
@@ -100,6 +100,16 @@ class Server:
     def array(self, request: Request) -> Any:
         return self.project.array(request.path_params["what"])
 
+    def why(self, request: Request) -> Any:
+        return self.project.why(self._row(request))
+
+    def about(self, request: Request) -> Any:
+        return self.project.about(request.query_params.get("of", ""))
+
+    def apart(self, request: Request) -> Any:
+        given = request.query_params
+        return self.project.apart(given.get("of", ""), given.get("against") or None)
+
     def _row(self, request: Request) -> int:
         try:
             return asked.number(request.path_params["row"], "A row", 0, len(self.project.images) - 1)
@@ -150,6 +160,18 @@ class Server:
         except (OSError, PhylaError) as fault:
             raise Refused(lost(fault).message, "", 410) from fault
         return Response(data, media_type=kind, headers=headers)
+
+    def heat(self, request: Request) -> Response:
+        """What lies over a picture: dark where the networks don't look."""
+        row, by, project = self._row(request), request.query_params.get("by", "class"), self.project
+        headers = self._kept_for(request, f'"{project.images.ids[row]}-{by}-{project.seq}"')
+        try:
+            data = shade(project.heat(row, by))
+        except OSError as fault:
+            raise Refused(lost(fault).message, "", 410) from fault
+        if request.query_params.get("seq") != str(project.seq):
+            headers["Cache-Control"] = "no-cache"
+        return Response(data, media_type="image/webp", headers=headers)
 
     def _kept_for(self, request: Request, etag: str) -> dict[str, str]:
         """For good, where the address names the view that there is; another's rows mean other pictures."""
@@ -266,7 +288,8 @@ class Server:
         asks = {
             "summary": self.summary, "cards": self.cards, "rows": self.rows, "image/{row}": self.image,
             "tree": self.tree, "history": self.history, "findings": self.findings, "ask": self.ask,
-            "bought": self.bought, "array/{what}": self.array,
+            "bought": self.bought, "array/{what}": self.array, "why/{row}": self.why, "about": self.about,
+            "apart": self.apart,
         }  # fmt: skip
         says = {"edits": self.say, "preview": self.preview, "jobs": self.start, "alike": self.alike}
         return [
@@ -278,6 +301,7 @@ class Server:
             Route("/thumb/{row}", _asking(self.thumb), methods=["GET"]),
             Route("/sheet", _asking(self.sheet), methods=["GET"]),
             Route("/picture/{row}", _asking(self.picture), methods=["GET"]),
+            Route("/heat/{row}", _asking(self.heat), methods=["GET"]),
             Route("/", self.page, methods=["GET"]),
             Route("/{name}", self.page, methods=["GET"]),
         ]

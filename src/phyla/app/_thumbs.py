@@ -143,6 +143,19 @@ def sheet(pictures: Sequence[bytes | None], side: int, ground: tuple[int, ...]) 
     return bytes(cv2.imencode(".jpg", beside, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])[1])
 
 
+def shade(heat: np.ndarray) -> bytes:
+    """A heat map (h, w), 0..1, as black WebP to lie over the picture: clear where it is 1."""
+    import io
+
+    from PIL import Image
+
+    dark = np.zeros((*heat.shape, 4), np.uint8)
+    dark[..., 3] = np.rint(255 * (1 - heat.clip(0, 1)))
+    buffer = io.BytesIO()
+    Image.fromarray(dark).save(buffer, "WEBP", quality=_QUALITY, method=2)
+    return buffer.getvalue()
+
+
 def lost(fault: Exception) -> PhylaError:
     """What is said of a picture that can't be opened any more."""
     return fault if isinstance(fault, PhylaError) else PhylaError(f"The picture can't be opened: {fault}.")

@@ -2,8 +2,9 @@
 
 One file a family. A family offers a class with three static methods: `cards()` lists the networks it knows by name,
 `card(name)` describes one (and says, fast, why it can't be had), `load(card, threads, precision)` makes it run as a
-`Network`; a family that does not run on OpenVINO has a fourth, `precision()`, what it computes in. A network is asked
-for by its name, `lite0`, or by family and name: `onnx:path/to/network.onnx`.
+`Network`; a family that does not run on OpenVINO has a fourth, `precision()`, what it computes in; one that can show
+where it looks has `maps`, as `load`. A network is asked for by its name, `lite0`, or by family and name:
+`onnx:path/to/network.onnx`.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phyla import plugins
-from phyla.backbones._card import Card, Network, fit
+from phyla.backbones._card import Card, Network, fit, seen
 from phyla.backbones._extract import Shard, extract
 from phyla.backbones._onnx_graph import OnnxGraph, tensors
 from phyla.backbones._openvino import best_precision, from_onnx
@@ -26,7 +27,7 @@ from phyla.types import PhylaError, Recipe
 
 __all__ = [
     "Card", "Network", "OnnxGraph", "Ranges", "Shard", "calibrate", "card", "cards", "extract", "fit", "from_onnx",
-    "load", "measure", "recipe", "splice", "tensors",
+    "has_maps", "load", "maps", "measure", "recipe", "seen", "splice", "tensors",
 ]  # fmt: skip
 
 _MEASURED = 8  # pictures a call of `measure`
@@ -100,6 +101,23 @@ def calibrate(card: Card, views: NDArray[np.uint8], threads: int = 1) -> Ranges:
     if not len(views):
         raise PhylaError("There is no picture to measure ranges on.", "Give some 300 of the collection.")
     return _calibrate(card, family, views, threads)
+
+
+def has_maps(card: Card) -> bool:
+    """Whether `maps` can be asked of its network."""
+    return hasattr(_family(card), "maps")
+
+
+def maps(card: Card, threads: int, precision: str = "auto") -> Network:
+    """As `load`, but pictures give the maps (b, h, w, dim) whose means over their places are the features.
+
+    Raises `PhylaError` where the family has none to show.
+    """
+    if not has_maps(card):
+        known = ", ".join(c.name for c in cards() if has_maps(c))
+        raise PhylaError(f"{card.name} can't show where it looks.", f"These can: {known}.")
+    network: Network = _family(card).maps(card, threads, precision)
+    return network
 
 
 def measure(card: Card, threads: int, seconds: float = 2.0) -> float:

@@ -94,12 +94,12 @@ def from_onnx(card: Card, model: bytes, outputs: Sequence[str], threads: int, pr
 class OpenVINOGraph:
     """The operations that bundled networks are made of, as OpenVINO's. `OnnxGraph` has the same."""
 
-    def __init__(self, card: Card) -> None:
+    def __init__(self, card: Card, batch: int = BATCH) -> None:
         import openvino as ov
         from openvino import opset13
 
         self._op, self._name = opset13, card.name
-        self.pictures = opset13.parameter([BATCH, card.size, card.size, 3], ov.Type.u8, name="picture")
+        self.pictures = opset13.parameter([batch, card.size, card.size, 3], ov.Type.u8, name="picture")
 
     def model(self, *outputs: Any) -> ov.Model:
         import openvino as ov
@@ -146,3 +146,7 @@ class OpenVINOGraph:
     def average(self, x: Any) -> Any:
         """(b, c, h, w) → (b, c)."""
         return self._op.reduce_mean(x, [2, 3])
+
+    def places(self, x: Any) -> Any:
+        """(b, c, h, w) → (b, h, w, c)."""
+        return self._op.transpose(x, [0, 2, 3, 1])

@@ -138,15 +138,15 @@ _INTEGER = tuple(map(_integer, _FLOAT, (561.0, 374.0, 269.0)))
 _CARDS = {card.name: card for card in _FLOAT + _INTEGER}
 
 
-def _features(card: Card, op: Any, pictures: Any, measured: Iterable[Range] | None = None) -> Any:
-    """uint8 (b, size, size, 3) → float32 (b, 1280): the pooled features under the classifier."""
+def _maps(card: Card, op: Any, pictures: Any, measured: Iterable[Range] | None = None) -> Any:
+    """uint8 (b, size, size, 3) → float32 (b, 1280, h, w): what the classifier pools, of 7, 8 or 9 places a side."""
     build = _Builder(read_checkpoint(_weights_file(card)), op, card.integer, measured)
     x = op.normalise(pictures, card.mean, card.std)
     x = build.convolve(x, "_conv_stem", "_bn0", stride=2)
     moments: Moments = (np.zeros(()), np.zeros(()))  # never looked at: the first block changes the number of channels
     for number, stride in enumerate(_strides(_DEPTH[card.name.removesuffix("-int8")])):
         x, moments = build.block(x, moments, number, stride)
-    return op.average(build.convolve(x, "_conv_head", "_bn1"))
+    return build.convolve(x, "_conv_head", "_bn1")
 
 
 class Lite:
@@ -165,13 +165,19 @@ class Lite:
     @staticmethod
     def load(card: Card, threads: int, precision: str) -> Network:
         op = OpenVINOGraph(card)
-        return OpenVINONetwork(card, op.model(_features(card, op, op.pictures)), threads, precision)
+        return OpenVINONetwork(card, op.model(op.average(_maps(card, op, op.pictures))), threads, precision)
 
     @staticmethod
     def graph(card: Card, op: OpenVINOGraph, measured: Iterable[Range]) -> Any:
         """The features of `op.pictures`, each activation rounded between the ends that are `measured`."""
-        return _features(card, op, op.pictures, measured)
+        return op.average(_maps(card, op, op.pictures, measured))
 
     @staticmethod
     def splice(card: Card, graph: OnnxGraph, view: str, ranges: Ranges | None = None) -> str:
-        return _features(card, graph, view, ranges.ends if ranges else None)
+        features: str = graph.average(_maps(card, graph, view, ranges.ends if ranges else None))
+        return features
+
+    @staticmethod
+    def maps(card: Card, threads: int, precision: str) -> Network:
+        op = OpenVINOGraph(card, 1)
+        return OpenVINONetwork(card, op.model(op.places(_maps(card, op, op.pictures))), threads, precision)
