@@ -155,7 +155,8 @@ def one(way: str, path: Path) -> dict[str, Any]:
             search(query, K + 1)
         wall, busy = (perf_counter() - before) / QUERIES, (process_time() - cpu) / QUERIES
         return {
-            "recall": round(recall(search, queries, true), 4), "ms": round(1e3 * wall, 2), "ms of CPU": round(1e3 * busy, 2),
+            "recall": round(recall(search, queries, true), 4),
+            "ms": round(1e3 * wall, 2), "ms of CPU": round(1e3 * busy, 2),
             "build s": round(built, 1), "build s of CPU": round(built_cpu, 1), "MB": round(size / 1e6),
             "peak MB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
         }  # fmt: skip
