@@ -26,9 +26,9 @@ from phyla.store import Store, read_array
 from phyla.types import Images, PhylaError, Recipe
 
 INDEXED = 500_000  # images from which on `sort` makes an index: reading them all would take a cold disk a second
-# Axes of each network that are searched, as directions. Of the first 20 found by one, three and ten pictures 0.70, 0.87
-# and 0.92 show their class (mean of CIFAR-10, its long tail and photos; benchmarks/examples.py), with 32 axes 0.68, 0.84
-# and 0.88, though on CIFAR-10 three pictures find 0.95 with 32 and 0.92 with 64; with all 256 0.66, 0.82 and 0.91.
+# Axes of each network that are searched, as directions. Of the first 20 found by one, three and ten pictures, 0.70,
+# 0.87 and 0.92 show their class (mean of CIFAR-10, its long tail, photos: benchmarks/examples.py); with 32 axes 0.68,
+# 0.84 and 0.88, though on CIFAR-10 three find 0.95 with 32 and 0.92 with 64; with all 256 0.66, 0.82 and 0.91.
 _WIDTH = 64
 _SHARD = 1 << 18  # rows of the index a file
 _PARTS = ("vectors", "rows", "ends")  # files of a shard
@@ -68,10 +68,10 @@ class Searching(Shown):
         """Find the n images most like some pictures, or words, or both.
 
         Several pictures are averaged, as directions. Of the first 20 found by three, 0.87 show their class (mean of
-        CIFAR-10, its long tail and photos); where the nearest example counts 0.82, by reciprocal ranks 0.83, by a linear
-        probe against the rest, the "tag by example" of Zoobot (Walmsley et al., 2022), 0.87. Words and pictures are
-        added up in the network that reads words, each first scaled by how much the images differ in their likeness to
-        it (after WeiMoCIR, Wu et al., 2024; nothing is trained).
+        CIFAR-10, its long tail and photos); where the nearest example counts 0.82, by reciprocal ranks 0.83, by a
+        linear probe against the rest, the "tag by example" of Zoobot (Walmsley et al., 2022), 0.87. Words and pictures
+        are added up in the network that reads words, each first scaled by how much the images differ in their likeness
+        to it (after WeiMoCIR, Wu et al., 2024; nothing is trained).
 
         A million images with three networks are compared in 18 ms of CPU time; from 500,000 on `sort` keeps an index,
         and then it takes 2. With words the features of all images are read.
@@ -278,7 +278,7 @@ def _directions(spaces: Sequence[NDArray[np.float32]]) -> Vector:
 
 
 def _halves(store: Store, reduced: Sequence[str], rows: NDArray[np.integer]) -> NDArray[np.float16]:
-    """The directions of some rows, in order. Mapped anew for each piece: what was read of the files does not pile up."""
+    """The directions of some rows, in order. Mapped anew for each piece: what was read does not pile up."""
     pieces = []
     for start in range(0, len(rows), _PIECE):
         piece = rows[start : start + _PIECE]
