@@ -73,7 +73,7 @@ class Searching(Shown):
         are added up in the network that reads words, each first scaled by how much the images differ in their likeness
         to it (after WeiMoCIR, Wu et al., 2024; nothing is trained).
 
-        A million images with three networks are compared in 18 ms of CPU time; from 500,000 on `sort` keeps an index,
+        A million images with three networks are compared in 20 ms of CPU time; from 500,000 on `sort` keeps an index,
         and then it takes 2. With words the features of all images are read.
 
         Parameters
