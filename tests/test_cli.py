@@ -21,7 +21,7 @@ from phyla.project import Project
 PLUGIN = str(Path(__file__).parent / "plugin")
 VERBS = (
     "sort", "show", "export", "predict", "score", "compare", "name", "merge", "split", "suggest", "label", "undo",
-    "redo", "remove", "spread", "guess", "audit", "explain",
+    "redo", "remove", "spread", "guess", "audit", "explain", "search", "train",
 )  # fmt: skip
 # Of the command alone: how it prints, and in which project.
 OF_THE_COMMAND = {"help", "json", "open", "page", "project"}

@@ -26,7 +26,7 @@ FLOORS = {
 SAME_ROOM = {
     "_plain": "cli",
     "_opened": "project",
-    **dict.fromkeys(("_looking", "_shown", "_found", "_seeing", "_tree", "_taking"), "project"),
+    **dict.fromkeys(("_looking", "_shown", "_found", "_searching", "_seeing", "_tree", "_taking"), "project"),
     "_people": "project",
     "_needs": "project",
     "_telling": "project",

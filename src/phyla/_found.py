@@ -1,26 +1,19 @@
-"""What is found in a project: by an audit, and by what images look like."""
+"""What an audit found in a project."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from phyla import backbones, plugins, sources
-from phyla._progress import Progress
-from phyla._shown import Rows, Shown
-from phyla._steps import Steps, limited, restore, words_of
-from phyla.cluster import leading
+from phyla._searching import Searching
+from phyla._shown import Rows
 from phyla.label import in_force
-from phyla.label.zero_shot import TEMPLATES
-from phyla.store import read_array
-from phyla.types import UNSORTED, Images, PhylaError
+from phyla.types import UNSORTED
 
 _CONFIRMED_NEAR = 6  # images of the other class shown beside what is perhaps mislabelled
-_SEEN = 512  # pixels of the shorter side that a picture is decoded to for the networks
 # Checks of labels: what they found is dealt with once a person has said what the first image is.
 _OF_LABELS = {"mislabelled", "ambiguous", "margin_area", "small_loss", "sub_centres", "unknown_class"}
 
@@ -37,10 +30,8 @@ class _Found:
     n: int
 
 
-class Found(Shown):
-    """A project in which something is looked for."""
-
-    # ---- findings
+class Found(Searching):
+    """A project in which an audit found something."""
 
     def _found(self) -> _Found:
         name = self.store.meta().get("audit")
@@ -124,63 +115,3 @@ class Found(Shown):
             away = (Y**2).sum(1) - 2 * X @ Y.T
             for of, order in zip(mine, np.argsort(away, axis=1, kind="stable"), strict=True):
                 of["near"] = [row for row in sure[order].tolist() if row != of["rows"][0]][:_CONFIRMED_NEAR]
-
-    # ---- finding
-
-    def alike(self, rows: Sequence[int], n: int = 200) -> list[int]:
-        """The rows most like these, nearest first, these left out. A million images take a quarter of a second."""
-        return self._nearest(self._vectors_of(np.array(rows, int)).mean(0), n, rows)
-
-    def _nearest(self, vector: NDArray[np.float32], n: int, but: Sequence[int] = ()) -> list[int]:
-        away = np.empty(len(self.images), np.float32)
-        for start, X in self._blocks():
-            X -= vector
-            np.einsum("ij,ij->i", X, X, out=away[start : start + len(X)])
-        return self._first(away, n, but)
-
-    def _first(self, away: NDArray[np.float32], n: int, but: Sequence[int] = ()) -> list[int]:
-        away[self._now.removed] = np.inf
-        away[list(but)] = np.inf
-        n = min(n, len(away))
-        near = np.argpartition(away, n - 1)[:n]
-        near = near[np.lexsort((near, away[near]))]
-        return near[away[near] < np.inf].tolist()
-
-    def alike_picture(self, data: bytes, n: int = 200) -> list[int]:
-        """The rows most like a picture, given as the bytes of its file."""
-        pixels = sources.decode(data, _SEEN)
-        h, w = pixels.shape[:2]
-        images = Images(np.array(["0"]), np.array(["-"]), np.array([w]), np.array([h]), lambda row, at_least: pixels)
-        run = plugins.load("engine", "local")
-        narrow = []
-        with limited(1):
-            for stage, network in zip(self._current("reduced"), self._networks, strict=True):
-                shard = next(iter(backbones.extract(images, [0], [network], run, 1)))
-                fitted = (p for p in (self.store.folder / stage).glob("*.npy") if p.stem not in ("X", "residual"))
-                pca = restore(plugins.load("reduce", "pca")(), {p.stem: read_array(p) for p in fitted})
-                X = pca.transform(shard.features[0])
-                narrow.append(leading(X, (X.shape[1],)))
-        return self._nearest(np.hstack(narrow)[0], n)
-
-    @property
-    def _networks(self) -> list[backbones.Network]:
-        names = self._current("backbones")
-        return self._keep("networks", names, lambda: [backbones.load(backbones.card(name), 1) for name in names])
-
-    def alike_words(self, text: str, n: int = 200) -> list[int]:
-        """The rows that look most like what words say, where a network reads words."""
-        features = self._current("features")
-        found = self._keep("words", features, lambda: words_of(self.store.meta(), features, 1))
-        if found is None:
-            raise PhylaError(
-                f"{' and '.join(self._current('backbones'))} can't read words.",
-                "Sort with one that can: phyla sort PHOTOS --backbone openclip:ViT-B-32/laion2b_s34b_b79k",
-            )
-        stage, texts_of = found
-        texts = texts_of([template.format(text) for template in TEMPLATES])
-        wanted = (texts / np.maximum(np.linalg.norm(texts, axis=1, keepdims=True), 1e-9)).mean(0)
-        steps = Steps(self.store, 1, Progress(quiet=True))
-        away = [
-            -(X @ wanted) / np.maximum(np.linalg.norm(X, axis=1), 1e-9) for X in steps.features(stage, self.images.ids)
-        ]
-        return self._first(np.concatenate(away), n)

@@ -157,6 +157,11 @@ def _explained_group(told: dict[str, Any]) -> list[str]:
     return lines
 
 
+def found(told: list[dict[str, Any]]) -> str:
+    lines = [f"{of['similarity']:5.2f}  {of['name'] or 'group ' + str(of['group']):24} {of['uri']}" for of in told]
+    return "\n".join(lines) or "Nothing is found."
+
+
 def ranked(told: dict[str, Any]) -> str:
     ways, matched = told["ways"], told["matched"]
     first, last = ways[0], ways[-1]

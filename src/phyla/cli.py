@@ -109,6 +109,13 @@ def _parser() -> argparse.ArgumentParser:
     add("--checks", metavar="NAMES", help="with commas (default: all); see phyla methods")
     add("--no-report", dest="report", action="store_false", help="leave the report as it is")
     work(add)
+    add = verb(_search, "search", "Find the images most like some pictures, or words.")
+    add("project")
+    add("like", nargs="*", default=(), metavar="picture", help="a file, or an image's uri; several are averaged")
+    add("--words", default="", help="what the images shall show, where a network reads words")
+    add("--without", nargs="+", default=(), metavar="PICTURE", help="pictures that they shall not be like")
+    add("--minus", default="", metavar="WORDS", help="words for what they shall not show")
+    add("-n", type=int, default=20, help="how many (default: %(default)s)")
     add = verb(_export, "export", "Write the groups as a .csv, a .parquet, or a folder with a folder a group.")
     add("project")
     add("to", help="OUT.csv, OUT.parquet, or a folder")
@@ -278,6 +285,13 @@ def _audit(args: argparse.Namespace) -> Any:
     for check, why in told["skipped"].items():
         print(f"phyla: {check} is skipped: {why}.", file=sys.stderr)
     return told["findings"], _plain.audited
+
+
+def _search(args: argparse.Namespace) -> Any:
+    from phyla.project import Project
+
+    told = Project(args.project).search(args.like, args.words, args.without, args.minus, args.n)
+    return told, _plain.found
 
 
 def _export(args: argparse.Namespace) -> Any:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from phyla import backbones, plugins, sources
 from phyla._explaining import Explaining
 from phyla._progress import Progress
+from phyla._searching import INDEXED, build_index
 from phyla._spreading import spread_of
 from phyla._steps import (
     Steps,
@@ -161,6 +162,8 @@ class Project(Explaining):
                 groups=stage, agreement=grouper.AGREEMENT if agreement is None else agreement, map=points,
                 effort=effort,
             )  # fmt: skip
+            if len(images) >= INDEXED:
+                build_index(self.store, reduced, len(images), threads, steps.progress)
             draw(self, steps.progress)
         return self.show()
 

@@ -122,37 +122,70 @@ def test_unknown_nodes(page: Page, key: str) -> None:
     assert page.client.get("/api/tree", params={"key": key}).status_code == 404
 
 
+def colours_of(page: Page, rows: list[int]) -> set[str]:
+    return {Path(str(page.project.images.uris[row])).name.partition("_")[0] for row in rows}
+
+
+def rows_called(page: Page, colour: str) -> list[int]:
+    return [row for row, uri in enumerate(page.project.images.uris) if Path(str(uri)).name.startswith(colour)]
+
+
 def test_what_is_alike_is_of_one_colour(page: Page) -> None:
-    names = [Path(uri).name for uri in page.project.images.uris]
-    red = [row for row, name in enumerate(names) if name.startswith("red")]
-    found = page.post("alike", {"rows": red[:3], "n": 20})
+    red = rows_called(page, "red")
+    found = page.post("search", {"like": {"rows": red[:3]}, "n": 20})
     assert len(found) == 20 and not set(found) & set(red[:3])
-    assert {names[row].partition("_")[0] for row in found} == {"red"}
+    assert colours_of(page, found) == {"red"}
     page.say("remove", rows=found[:5])
-    assert not set(page.post("alike", {"rows": red[:3], "n": 20})) & set(found[:5])
+    assert not set(page.post("search", {"like": {"rows": red[:3]}, "n": 20})) & set(found[:5])
 
 
-def test_a_dropped_picture_finds_itself(page: Page) -> None:
+def test_pictures_are_searched_by_as_what_came_back_for_them(page: Page, tmp_path: Path) -> None:
+    own = Path(str(page.project.images.uris[7])).read_bytes()
+    other = io.BytesIO()
+    Image.open(io.BytesIO(own)).resize((48, 48)).save(other, "PNG")
+    given = [
+        page.client.post("/api/search/picture", content=data).json()["picture"] for data in (own, other.getvalue())
+    ]
+    by_row = page.post("search", {"like": {"rows": [7]}, "n": 12})
+    assert page.post("search", {"like": {"pictures": given[:1]}, "n": 12}) == by_row  # the project has this very file
+    assert 7 in page.post("search", {"like": {"pictures": given[1:]}, "n": 40})
+    green = rows_called(page, "green")
+    away = page.post("search", {"like": {"rows": green[:2]}, "without": {"pictures": given}, "n": 12})
+    assert colours_of(page, away) == {"green"}
+
+
+def test_what_is_no_picture_is_told(page: Page) -> None:
     data = Path(str(page.project.images.uris[7])).read_bytes()
-    answer = page.client.post("/api/alike/picture?n=12", content=data, headers={"Content-Type": "image/png"})
-    assert 7 in answer.json()  # others are the same to the fake network
     for broken in (b"", b"no picture", data[:40]):
-        answer = page.client.post("/api/alike/picture?n=5", content=broken)
+        answer = page.client.post("/api/search/picture", content=broken)
         assert answer.status_code == 400 and answer.json()["ok"] is False
+    assert "Give it again" in page.client.post("/api/search", json={"like": {"pictures": ["0"]}}).json()["hint"]
+    page.refused("search", {"like": {"pictures": ["0"]}}, 404)
+
+
+def test_pictures_of_long_ago_are_forgotten(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("phyla.app._server._PICTURES_KEPT", 2)
+    for row in (0, 50, 100):
+        data = Path(str(page.project.images.uris[row])).read_bytes()
+        last = page.client.post("/api/search/picture", content=data).json()["picture"]
+        page.post("search", {"like": {"pictures": [last]}})
+    assert len(page.client.app.state.server.pictures) == 2
 
 
 def test_words_find_what_they_name(page: Page) -> None:
-    names = [Path(uri).name for uri in page.project.images.uris]
-    assert {names[row].partition("_")[0] for row in page.post("alike", {"text": "blue", "n": 10})} == {"blue"}
+    assert colours_of(page, page.post("search", {"words": "blue", "n": 10})) == {"blue"}
     assert page.get("summary")["reads_words"]
-    page.refused("alike", {"text": " "}, 400)
-    page.refused("alike", {"text": "x" * 10_000}, 400)
-    page.refused("alike", {}, 400)
+    for wrong in (
+        {"words": " "}, {"words": "x" * 10_000}, {}, {"minus": "blue"}, {"without": {"rows": [3]}}, {"like": [3]},
+        {"like": {"rows": "3"}}, {"like": {"pictures": [3]}}, {"words": 3},
+    ):  # fmt: skip
+        page.refused("search", wrong, 400)
+    page.refused("search", {"like": {"rows": [N]}}, 404)
 
 
 def test_words_need_a_network_that_reads(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("phyla._found.words_of", lambda *told: None)
-    assert "read words" in page.refused("alike", {"text": "a dog"}, 400)
+    monkeypatch.setattr("phyla._searching.words_of", lambda *told: None)
+    assert "read words" in page.refused("search", {"words": "a dog"}, 400)
     assert not page.get("summary")["reads_words"]
 
 

@@ -55,7 +55,7 @@ def unnamed(command: argparse.ArgumentParser, section: str) -> list[str]:
             lines = [line for line in section.splitlines() if f"`{name}`" in line]
             missing += [] if lines else [name]
             default = action.default
-            if lines and default not in (None, True, False) and not any(str(default) in line for line in lines):
+            if lines and default not in (None, True, False, ()) and not any(str(default) in line for line in lines):
                 missing.append(f"{name}: by default {default}")
     return missing
 

@@ -209,15 +209,67 @@ def test_tiles_are_entered_left_and_named(shown: SimpleNamespace) -> None:
 # ---- Find
 
 
+def colours_found(shown: SimpleNamespace, first: int = 10) -> set[str]:
+    options = shown.page.get_by_role("listbox", name="Found images").get_by_role("option")
+    expect(options.first).to_be_visible()
+    rows = [int(told.removeprefix("Image ")) for told in options.evaluate_all("all => all.map(o => o.ariaLabel)")]
+    return {Path(shown.project.image(row)["uri"]).name.partition("_")[0] for row in rows[:first]}
+
+
 def test_a_picture_finds_images_like_it(shown: SimpleNamespace, photos: Path) -> None:
     page = shown.page
     go(page, "find")
-    page.get_by_label("Choose a picture", exact=True).set_input_files(photos / "green_007.png")
+    page.get_by_label("Choose pictures", exact=True).set_input_files(photos / "green_007.png")
     expect(page.get_by_text("Most like green_007.png")).to_be_visible()
+    assert colours_found(shown) == {"green"}
+
+
+def test_pictures_are_added_and_left_out(shown: SimpleNamespace, photos: Path) -> None:
+    page = shown.page
+    go(page, "find")
+    chooser = page.get_by_label("Choose pictures", exact=True)
+    chooser.set_input_files([photos / "green_007.png", photos / "blue_003.png"])
+    expect(page.get_by_text("Most like these 2 pictures")).to_be_visible()
+    assert colours_found(shown, 80) >= {"green", "blue"}
+    page.get_by_role("button", name="Leave out blue_003.png").click()
+    expect(page.get_by_text("Most like green_007.png")).to_be_visible()
+    with page.expect_file_chooser() as choosing:
+        page.get_by_role("button", name="Add a picture to be avoided…").click()
+    choosing.value.set_files(photos / "red_001.png")
+    expect(page.get_by_text("Most like green_007.png, not like 1 other")).to_be_visible()
+    assert colours_found(shown) == {"green"}
+    page.get_by_role("button", name="Start anew").click()
+    expect(page.get_by_text("Find images like one you have")).to_be_visible()
+
+
+def test_what_was_found_wrongly_is_avoided(shown: SimpleNamespace) -> None:
+    page = shown.page
+    go(page, "find/3")
     grid = page.get_by_role("listbox", name="Found images")
-    expect(grid.get_by_role("option").first).to_be_visible()
-    row = int(grid.get_by_role("option").first.get_attribute("aria-label").removeprefix("Image "))
-    assert Path(shown.project.image(row)["uri"]).name.startswith("green")
+    first = grid.get_by_role("option").first
+    name = first.get_attribute("aria-label")
+    first.click()
+    page.get_by_role("button", name="Not like the 1 selected image").click()
+    expect(page.get_by_text("Most like this image, not like 1 other")).to_be_visible()
+    expect(page.get_by_text("118 images, nearest first")).to_be_visible()
+    expect(grid.get_by_role("option", name=name, exact=True)).to_have_count(0)
+    expect(page.get_by_role("group", name="Not like").get_by_role("img", name=name.lower())).to_be_visible()
+
+
+def test_words_join_a_picture(shown: SimpleNamespace, photos: Path) -> None:
+    page = shown.page
+    shown.project.search(words="blue")  # from then on it is known that the network reads words
+    page.reload()
+    go(page, "find")
+    page.get_by_label("Words").fill("blue")
+    page.get_by_role("button", name="Search", exact=True).click()
+    expect(page.get_by_text("Most like “blue”")).to_be_visible()
+    assert colours_found(shown) == {"blue"}
+    page.get_by_label("Choose pictures", exact=True).set_input_files(photos / "green_007.png")
+    page.get_by_label("but not").fill("red")
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("Most like green_007.png and “blue”, not like “red”")).to_be_visible()
+    assert "red" not in colours_found(shown)
 
 
 def test_images_like_selected_ones_are_found(shown: SimpleNamespace) -> None:
@@ -253,7 +305,8 @@ def test_nothing_keeps_people_out(shown: SimpleNamespace, accessible: Callable[[
     shown.project.audit(checks=["duplicates", "outlier"], report=False)
     page.emulate_media(color_scheme=scheme)
     signs = {"check/outlier": "button", "map": "canvas", "tree": "button", "ask": ".sheet img", "find": "input"}
-    for view, sign in (signs | {"take": "form"}).items():
+    shown.project.search(words="blue")  # and now Find asks for words too
+    for view, sign in (signs | {"find/3,5": ".example", "take": "form"}).items():
         go(page, view)
         page.wait_for_selector(f"main {sign}")
         accessible(page, view)

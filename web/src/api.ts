@@ -174,6 +174,19 @@ export type Edit =
   | { op: 'undo'; seq?: number }
   | { op: 'redo' }
 
+/** Images of the collection, and pictures from elsewhere as `look` named them. */
+export interface Examples {
+  rows: number[]
+  pictures: string[]
+}
+
+export interface Query {
+  like: Examples
+  without: Examples // what the found images shall not be like
+  words: string
+  minus: string // words for what they shall not show
+}
+
 export class Refused extends Error {
   constructor(
     message: string,
@@ -263,11 +276,12 @@ export const say = (edit: Edit, view?: string) => post<{ seq: number }>('edits',
 /** How a group would be split: the parts in the order in which `names` of the edit will name them. */
 export const preview = (group: number, parts: number) => post<Card[]>('preview', { group, parts })
 export const start = (job: { what: 'spread' | 'audit' | 'map' }) => post<Job>('jobs', job)
-/** Rows most like these, nearest first, these left out. */
-export const alike = (rows: number[], n = 200) => post<number[]>('alike', { rows, n })
-export const alikeWords = (text: string, n = 200) => post<number[]>('alike', { text, n })
-export async function alikePicture(picture: Blob, n = 200): Promise<number[]> {
-  return (await answer(await fetch(`api/alike/picture?n=${n}`, { method: 'POST', body: picture }))).json()
+/** Rows most like the pictures and the words, nearest first; the rows that are searched by are left out. */
+export const search = (query: Query, n = 200) => post<number[]>('search', { ...query, n })
+/** Has a picture looked at; what comes back stands for it in searches, until the view is another. */
+export async function look(picture: Blob): Promise<string> {
+  const told = await answer(await fetch('api/search/picture', { method: 'POST', body: picture }))
+  return (await told.json()).picture
 }
 export async function exported(what: { of?: Of; rows?: number[]; format: 'csv' | 'parquet' | 'zip' }): Promise<Blob> {
   const headers = { 'Content-Type': 'application/json' }

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from concurrent.futures import Future
 from contextlib import asynccontextmanager, suppress
 from functools import partial
+from hashlib import sha256
 from threading import Lock
 from typing import Any
 
@@ -19,6 +20,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from phyla._searching import Seen
 from phyla.app import _asked as asked
 from phyla.app._asked import Refused
 from phyla.app._events import Events
@@ -33,6 +35,7 @@ from phyla.types import PhylaError
 _SIDES, _SHEET_SIDES, _MOST_IN_SHEET = (96, 192, 384), (48, 96), 200
 _FOR_GOOD = {"Cache-Control": "private, max-age=31536000, immutable"}  # an address names the view: it never changes
 _MOST_ASKED, _MOST_ALIKE, _MOST_HISTORY, _MOST_PARTS = 200, 5000, 10_000, 20
+_PICTURES_KEPT = 500
 _FIRST_CARDS, _FACES = 20, 8  # about what a page shows first
 _EXPORTED = {"csv": "text/csv; charset=utf-8", "parquet": "application/vnd.apache.parquet", "zip": "application/zip"}
 
@@ -47,6 +50,7 @@ class Server:
         self.events = Events(self.state)
         self.jobs = Jobs(project, self.events.tell)
         self.saying = Lock()
+        self.pictures: dict[tuple[str, str], int | Seen] = {}  # given to search by, and the view they were seen in
 
     def state(self) -> dict[str, Any]:
         project = self.project
@@ -243,16 +247,33 @@ class Server:
         self.events.tell()
         return job
 
-    def alike(self, told: dict[str, Any]) -> Any:
+    def search(self, told: dict[str, Any]) -> Any:
         n = asked.number(told.get("n", 200), "n", 1, _MOST_ALIKE)
-        if "text" in told:
-            return self.project.alike_words(asked.text(told["text"], "text"), n)
-        return self.project.alike(asked.rows(told.get("rows"), len(self.project.images)).tolist(), n)
+        given = {side: self._examples(told.get(side, {}), side) for side in ("like", "without")}
+        said = {side: asked.text(told[side], side) if told.get(side) else "" for side in ("words", "minus")}
+        return self.project.find(given["like"], said["words"], given["without"], said["minus"], n)[0].tolist()
 
-    async def alike_picture(self, request: Request) -> Response:
-        n = asked.number(request.query_params.get("n", 200), "n", 1, _MOST_ALIKE)
+    def _examples(self, told: Any, side: str) -> list[int | Seen]:
+        if not isinstance(told, dict):
+            raise Refused(f"{side} must be an object of rows and pictures.")
+        n, pictures = len(self.project.images), told.get("pictures") or []
+        if not isinstance(pictures, list) or not all(isinstance(i, str) for i in pictures):
+            raise Refused("pictures must be a list of what came back for them.")
+        rows = asked.rows(told["rows"], n).tolist() if told.get("rows") else []
+        try:
+            return [*rows, *(self.pictures[i, self.project.view] for i in pictures)]
+        except KeyError:
+            raise Refused("This picture is not here any more.", "Give it again.", 404) from None
+
+    async def see(self, request: Request) -> Response:
+        """Look at a picture's bytes; what comes back stands for it in searches."""
         data = await request.body()
-        return JSONResponse(await run_in_threadpool(self.project.alike_picture, data, n))
+        seen = await run_in_threadpool(self.project.look, data)
+        picture = sha256(data).hexdigest()[:16]
+        while len(self.pictures) >= _PICTURES_KEPT:
+            self.pictures.pop(next(iter(self.pictures)), None)
+        self.pictures[picture, self.project.view] = seen
+        return JSONResponse({"picture": picture})
 
     async def export(self, request: Request) -> Response:
         told = await asked.body(request)
@@ -291,11 +312,11 @@ class Server:
             "bought": self.bought, "array/{what}": self.array, "why/{row}": self.why, "about": self.about,
             "apart": self.apart,
         }  # fmt: skip
-        says = {"edits": self.say, "preview": self.preview, "jobs": self.start, "alike": self.alike}
+        says = {"edits": self.say, "preview": self.preview, "jobs": self.start, "search": self.search}
         return [
             *(Route(f"/api/{path}", _asking(work), methods=["GET"]) for path, work in asks.items()),
             *(Route(f"/api/{path}", _saying(work), methods=["POST"]) for path, work in says.items()),
-            Route("/api/alike/picture", self.alike_picture, methods=["POST"]),
+            Route("/api/search/picture", self.see, methods=["POST"]),
             Route("/api/export", self.export, methods=["POST"]),
             Route("/api/events", self.news, methods=["GET"]),
             Route("/thumb/{row}", _asking(self.thumb), methods=["GET"]),

@@ -2,6 +2,9 @@
 
 A way is a function `(X, k, metric="euclidean", n_jobs=1) → (indices, distances)`: (n, k) int32 and float32, nearest
 first, the row itself left out. The metric is "euclidean" or "cosine" (distance 1 − cosine).
+
+For one query, such as somebody's search, `nearest_rows` compares all rows of a file, and an `Index` over millions only
+those of the nearest cells.
 """
 
 from __future__ import annotations
@@ -10,8 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phyla import plugins
+from phyla.neighbors._index import Index, Shard, calibrate, centers_of, n_cells, nearest_rows, sample_of, shard_of
 
-__all__ = ["nearest_neighbors"]
+__all__ = [
+    "Index", "Shard", "calibrate", "centers_of", "n_cells", "nearest_neighbors", "nearest_rows", "sample_of",
+    "shard_of",
+]  # fmt: skip
 
 _EXACT = 100_000  # rows up to which comparing all with all is cheap: 60,000 x 64 take seconds
 

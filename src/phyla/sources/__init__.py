@@ -29,7 +29,7 @@ from phyla.sources._decode import DECODER_VERSION, decode, inspect
 from phyla.sources._entry import Entry, Source
 from phyla.types import PhylaError
 
-__all__ = ["DECODER_VERSION", "Entry", "Source", "decode", "inspect", "match", "open_source", "scan"]
+__all__ = ["DECODER_VERSION", "Entry", "Source", "decode", "id_of", "inspect", "match", "open_source", "scan"]
 
 _READABLE = "a folder, .tar (.gz, .bz2, .xz), .zip, .parquet (a file or a folder of them), or .csv or .jsonl of paths"
 
@@ -49,6 +49,11 @@ def open_source(path: str | Path) -> Source:
     raise PhylaError(f"{_files.escape(path)} is of no kind that can be read.", f"Give {_READABLE}.")
 
 
+def id_of(data: bytes) -> str:
+    """What an image is known by: the 128-bit BLAKE3 of its file's bytes."""
+    return blake3(data).hexdigest(16)
+
+
 def scan(source: Source, entries: Iterable[Entry]) -> dict[str, list[Any]]:
     """Read each entry once and tell what it is.
 
@@ -61,7 +66,7 @@ def scan(source: Source, entries: Iterable[Entry]) -> dict[str, list[Any]]:
         digest, width, height, fault = "", 0, 0, None
         try:
             data = source.read(entry.uri)
-            digest = blake3(data).hexdigest(16)
+            digest = id_of(data)
             width, height = inspect(data)
         except (OSError, PhylaError) as error:
             fault = _files.reason(error)

@@ -6,6 +6,7 @@
     scan/00000.parquet …            what reading each file once told (append-only sequence)
     features/KEY/00000.npy …        one network's features, float16, with 00000.ids.npy beside
     reduced/KEY/, groups/KEY/, map/KEY/, spread/KEY/, audit/KEY.json
+    index/KEY/                      00000.vectors.npy … rows for search, sorted by cell; may be deleted
     near/, thumbs/                  what the page keeps to be quick; may be deleted
     edits.jsonl                     what people said (append-only), with edits.jsonl.lock beside
 
