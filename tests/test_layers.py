@@ -31,6 +31,7 @@ SAME_ROOM = {
     "_needs": "project",
     "_telling": "project",
     "_spreading": "project",
+    "_growing": "project",
     "_auditing": "project",
     "_steps": "project",
     "_export": "project",

@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phyla import backbones, plugins, sources
+from phyla._growing import narrowing
 from phyla._progress import Progress
 from phyla._shown import Rows, Shown
-from phyla._steps import Steps, limited, restore, words_of
+from phyla._steps import Steps, limited, words_of
 from phyla.cluster import leading
 from phyla.label import in_force
 from phyla.label.zero_shot import TEMPLATES
-from phyla.store import read_array
 from phyla.types import UNSORTED, Images, PhylaError
 
 _CONFIRMED_NEAR = 6  # images of the other class shown beside what is perhaps mislabelled
@@ -152,15 +152,13 @@ class Found(Shown):
         h, w = pixels.shape[:2]
         images = Images(np.array(["0"]), np.array(["-"]), np.array([w]), np.array([h]), lambda row, at_least: pixels)
         run = plugins.load("engine", "local")
-        narrow = []
         with limited(1):
-            for stage, network in zip(self._current("reduced"), self._networks, strict=True):
-                shard = next(iter(backbones.extract(images, [0], [network], run, 1)))
-                fitted = (p for p in (self.store.folder / stage).glob("*.npy") if p.stem not in ("X", "residual"))
-                pca = restore(plugins.load("reduce", "pca")(), {p.stem: read_array(p) for p in fitted})
-                X = pca.transform(shard.features[0])
-                narrow.append(leading(X, (X.shape[1],)))
-        return self._nearest(np.hstack(narrow)[0], n)
+            shards = [next(iter(backbones.extract(images, [0], [network], run, 1))) for network in self._networks]
+            narrow = narrowing(
+                self.store, self._current("reduced"), self._current("features"), self.store.meta().get("aligned")
+            )
+            X, _ = narrow([shard.features[0] for shard in shards])
+        return self._nearest(leading(X, self.blocks)[0], n)
 
     @property
     def _networks(self) -> list[backbones.Network]:
