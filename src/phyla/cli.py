@@ -39,6 +39,7 @@ def _parser() -> argparse.ArgumentParser:
         add("--agreement", type=float, help="leave out images under this strength, 0 to 1 (default: half the votes)")
         add("--no-report", dest="report", action="store_false", help="draw no map and no report")
         add("--seed", type=int, help="the same seed gives the same groups (default: 0)")
+        add("--anew", action="store_true", help="group anew what is sorted already (default: keep its groups)")
         work(add)
 
     add = verb(_sort, "sort", "Sort images into groups; run again, it goes on where it was and places what is new.")
@@ -46,7 +47,6 @@ def _parser() -> argparse.ArgumentParser:
     add("-o", "--project", help="the folder to keep everything in (default: NAME.phyla here)")
     add("--open", action="store_true", help="then open the page, as phyla open does")
     add("--domains", choices=["folder"], help="what label_shift goes by: each image's folder (a camera, a day)")
-    add("--anew", action="store_true", help="group anew what is sorted already (default: keep its groups)")
     how(add)
     add = verb(_demo, "demo", "Run the main job on 1,797 handwritten digits that come with Phyla's libraries.")
     add("-o", "--project", default="phyla-demo", help="the folder to keep everything in (default: %(default)s)")
@@ -141,9 +141,8 @@ def _sort(args: argparse.Namespace) -> Any:
 
     options: dict[str, Any] = {
         name: getattr(args, name, None)
-        for name in ("groups", "method", "effort", "domains", "agreement", "seed", "report", "threads", "quiet")
+        for name in ("groups", "method", "effort", "domains", "agreement", "seed", "anew", "report", "threads", "quiet")
     }
-    options["anew"] = getattr(args, "anew", False)
     options["backbone"] = [name.strip() for name in args.backbone.split(",")] if args.backbone else None
     if args.source is None:
         if args.project is None:

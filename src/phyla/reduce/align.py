@@ -84,9 +84,10 @@ class Align(TransformerMixin, BaseEstimator):
         return np.linalg.solve(gram + self.ridge * level * np.eye(len(gram)), X.T @ Y)
 
     def _rotation(self, X: NDArray[np.float64], Y: NDArray[np.float64]) -> NDArray[np.float64]:
-        left, size, right = np.linalg.svd(X.T @ Y, full_matrices=False)
+        left, _, right = np.linalg.svd(X.T @ Y, full_matrices=False)
         turn: NDArray[np.float64] = left @ right
-        return turn * (size.sum() / max(float(((X @ turn) ** 2).sum()), _NONE))
+        # As wide as Y, not as near to it as can be: that would draw what can't be told to the middle.
+        return turn * np.sqrt((Y**2).sum() / max(float(((X @ turn) ** 2).sum()), _NONE))
 
     def transform(self, X: Any) -> NDArray[np.float32]:
         """Where the rows of X (n, d) lie in the space of Y, (n, k) float32."""
