@@ -282,20 +282,21 @@ class Growth:
             ids = self.images.ids[new]
             blocks = zip(*(steps.features(stage, ids) for stage in self.features), strict=True)
             X, left = (np.concatenate(part) for part in zip(*map(narrow, blocks), strict=True))
-        stages, merged = [], []
-        for i, (old, arrays) in enumerate(zip(self.reduced, held, strict=True)):
+
+        def grow(i: int) -> tuple[str, NDArray[np.float32]]:
+            old, arrays = self.reduced[i], held[i]
             of, told = self.store.recipe(old).inputs[0], [digest(self.images.ids)]
             told += [self.aligned] if self.aligned and of not in self.features and len(new) else []
-            stages.append(self.store.stage(self._grown(old, (of, *told))))
-            merged.append(self._merged(arrays["X"], X[:, ends[i] - arrays["X"].shape[1] : ends[i]]))
-            if (self.store.folder / stages[i] / "done").exists():
-                continue
-            arrays["X"] = merged[i]
-            if (path := self.store.folder / old / "residual.npy").exists():
-                arrays["residual"] = self._merged(read_array(path), left[:, i])
-            self.store.finish(stages[i], arrays)
-        near = np.hstack([leading(part, (part.shape[1],)) for part in merged])
-        return stages, X, near
+            stage = self.store.stage(self._grown(old, (of, *told)))
+            arrays["X"] = self._merged(arrays["X"], X[:, ends[i] - arrays["X"].shape[1] : ends[i]])
+            if not (self.store.folder / stage / "done").exists():
+                if (path := self.store.folder / old / "residual.npy").exists():
+                    arrays["residual"] = self._merged(read_array(path), left[:, i])
+                self.store.finish(stage, arrays)
+            return stage, leading(arrays["X"], (arrays["X"].shape[1],))
+
+        stages, near = zip(*plugins.load("engine", "local")(grow, range(len(held)), steps.threads), strict=True)
+        return list(stages), X, np.hstack(near)
 
     def _of(self, stage: str, name: str) -> NDArray[Any]:
         return read_array(self.store.folder / stage / f"{name}.npy")
