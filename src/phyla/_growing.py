@@ -55,19 +55,20 @@ class Wanted:
     ) -> Wanted:  # fmt: skip
         """What was not said is as it was the last time."""
         meta = store.meta()
-        if "groups" not in meta:
+        if "groups" not in meta or not (store.folder / meta["groups"] / "recipe.json").exists():
             return cls(groups, method or "vote", effort or "default", domains, seed or 0, False)
         last = store.recipe(meta["groups"])
         seen = "folder" if any(of.startswith("domains ") for of in last.inputs) else None
         effort_was = meta.get("effort", "default")
         had = (last.params["n_clusters"], last.method, effort_was, seen, last.seed)
         asked = (groups, method, effort, domains, seed)
-        keeps = not anew and all(a is None or a == b for a, b in zip(asked, had, strict=True))
+        same = not anew and all(a is None or a == b for a, b in zip(asked, had, strict=True))
+        needed = (meta["images"], *(f"{stage}/done" for stage in (meta["groups"], *meta["reduced"])))
         if method in (None, last.method):  # another may know nothing of these
-            effort, domains = effort or effort_was, seen if keeps else domains
+            effort, domains = effort or effort_was, seen if same else domains
         return cls(
-            last.params["n_clusters"] if keeps else groups, method or last.method, effort or "default", domains,
-            last.seed if seed is None else seed, keeps,
+            last.params["n_clusters"] if same else groups, method or last.method, effort or "default", domains,
+            last.seed if seed is None else seed, same and all((store.folder / file).exists() for file in needed),
         )  # fmt: skip
 
     def recipe(self, reduced: Sequence[str], images: Images) -> tuple[Recipe, dict[str, NDArray[Any]]]:
@@ -239,7 +240,7 @@ class Growth:
         """What phyla.json is to say of `images`, those that can be decoded, once they are placed."""
         self.images, self.was = images, self.project.rows_with(images.ids.tolist())
         meta = self.store.meta()
-        told = {"reduced": self.reduced, "groups": self.groups, "map": meta["map"], "spread": self.project._spread}
+        told = {"reduced": self.reduced, "groups": self.groups, "map": meta["map"]}
         told |= {"features": self.features, "aligned": self.aligned}
         if self.unchanged:
             return told
@@ -247,7 +248,7 @@ class Growth:
         with steps.progress("placing", len(new), len(images)) as advance, limited(1):
             told["reduced"], X, near = self._reduced(steps, new)
             told["groups"] = self._grouped(steps, told["reduced"], X, near)
-            if told["spread"]:
+            if self.project._spread:
                 told["spread"] = self._spread(told["groups"], told["reduced"], X)
             if told["map"] and report:
                 told["map"] = self._mapped(steps, told["reduced"], near)

@@ -247,6 +247,15 @@ class TestAgain:
             path.unlink()
         assert "60 images that the groups were made of 29 are left" in project.sort(**AGAIN)["regrouped"]
 
+    @pytest.mark.parametrize("room", ["groups", "reduced", "images"])
+    def test_what_somebody_deleted_is_made_again(self, folder: Path, quick: Callable, room: str) -> None:
+        project = quick(folder)
+        before = by_id(project)
+        shutil.rmtree(project.folder / room)
+        again = Project(project.folder)
+        again.sort(**AGAIN, groups=3)
+        assert by_id(again) == before
+
     def test_one_image(self, make_photos: Callable, tmp_path: Path, quick: Callable) -> None:
         folder = make_photos(tmp_path / "one", each=1, colours=("red",))
         project = quick(folder, groups=None)
