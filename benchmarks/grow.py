@@ -1,6 +1,6 @@
 """A project that grows: how fast, whether drift is told, and whether another network's vectors can take over.
 
-    python benchmarks/grow.py align|drift|time PROJECTS
+    python benchmarks/grow.py align|drift|time PROJECTS [--rounds 4]
 
 PROJECTS is the folder that `accuracy.py` filled: CIFAR-10's training and test images, described by the three networks.
 
@@ -135,7 +135,7 @@ class Grown:
         return found["anew"], found["strange"] / len(X), float(far), float((strength < 0.5).mean())
 
 
-def drifts(folder: Path) -> None:
+def drifts(folder: Path, rounds: int) -> None:
     wide, y = described(folder, "cifar")
     others = {"digits": digits(folder), "photos": photos(folder)}
     rng = np.random.default_rng(0)
@@ -156,7 +156,7 @@ def drifts(folder: Path) -> None:
                 extra = [X[at] for X in wide]
             return [np.concatenate([X[kept], e]) for X, e in zip(wide, extra, strict=True)]
 
-        for _ in range(4):
+        for _ in range(rounds):
             for n in (30, 200, 1000, 5000):
                 told.setdefault(f"same: {n:,} more", []).append(grown.told(draw(n)))
             for name in rng.choice(classes[classes != tenth], 2, replace=False):
@@ -172,7 +172,7 @@ def drifts(folder: Path) -> None:
             for more in others:
                 told.setdefault(f"new: 1,000, 3% {more}", []).append(grown.told(draw(1000, 0.03, more=more)))
     few, kinds = others["photos"], len(others["photos"][0])
-    for seed in range(10):
+    for seed in range(2 * rounds):
         order = np.random.default_rng(seed).permutation(kinds)
         grown = Grown([X[order[:900]] for X in few], 43)
         told.setdefault("same: 264 more to 900 photos", []).append(grown.told([X[order[900:]] for X in few]))
@@ -295,9 +295,13 @@ def main() -> None:
     arguments = argparse.ArgumentParser()
     arguments.add_argument("what", choices=["align", "drift", "time"])
     arguments.add_argument("folder", type=Path)
+    arguments.add_argument("--rounds", type=int, default=4, help="of draws in which something is added")
     args = arguments.parse_args()
     with limited(cores()):
-        {"align": align, "drift": drifts, "time": time}[args.what](args.folder)
+        if args.what == "drift":
+            drifts(args.folder, args.rounds)
+        else:
+            {"align": align, "time": time}[args.what](args.folder)
 
 
 if __name__ == "__main__":

@@ -12,8 +12,8 @@ from phyla.neighbors import nearest_of
 _NEAR = 10  # neighbours of a row that are looked at; 20 find no more
 _CHANCE = 1e-3  # that so many of them are late ones by chance, under which a row is strange
 _LEAST = 10  # strange rows that may make a group: one group for ten images is the most that is ever found
-# Strange rows as a share of the late ones. 1,000 more of the same have 0 to 1 of them, 1,000 of one class that was
-# there up to 9, and 1,000 of which a tenth are a new class 20 to 40 (CIFAR-10, see docs/benchmarks.md).
+# Strange rows as a share of the late ones. 1,000 more of the same have 0 to 2 of them, 1,000 of one class that was
+# there up to 9, and 1,000 of which a tenth are a new class 20 to 50 (CIFAR-10, see docs/benchmarks.md).
 _SHARE = 0.01
 _JUDGED = 5_000  # late rows at most
 
