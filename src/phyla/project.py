@@ -80,7 +80,7 @@ class Project(People):
         are read. 50,000 small images take 22 minutes of CPU time with the three bundled networks.
 
         A project that is sorted already keeps its groups, its map and its spread labels, and what is new is placed
-        among them: 1,000 images among 60,000 in some 15 seconds. It is grouped anew if it is asked for other groups
+        among them: 1,000 images among 60,000 in some 20 seconds. It is grouped anew if it is asked for other groups
         (by `groups`, `method`, `effort`, `domains` or `seed`) or with `anew`, or if fewer than half of the images are
         those that the groups were made of. Then, too, all but the number of groups is as it was unless it is given.
 
