@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from phyla._shown import Shown
 
 ALIGN = "align"  # the reducer that takes one network's space to another's
-# Images described by both networks to learn the way from one to the other (docs/benchmarks.md): with 1,000 the 20
-# nearest name 0.848 of CIFAR-10 rightly, with 4,000 0.85; 60 s of lite2.
+# Images described by both networks to learn the way from one to the other. From lite2 to lite0 1,000 of CIFAR-10 give
+# 0.860 right among the 20 nearest, 4,000 0.870 and 8,000 0.873 (docs/benchmarks.md).
 _SAMPLE = 4000
 _COVER = 10  # of them from each group, if it has so many
 _NEAR = 10  # neighbours between which a new image is put on the map
