@@ -90,7 +90,7 @@ def main() -> None:
     truth_file = args.folder / "grocery-truth.csv"
     for groups in (43, None):
         started = perf_counter()
-        photos.sort(need("grocery-photos.zip"), groups=groups, quiet=False)
+        photos.sort(need("grocery-photos.zip"), groups=groups, anew=True, quiet=False)
         uris = photos.rows()["uri"].tolist()
         truth_file.write_text("uri,label\n" + "".join(f"{uri},{uri.rsplit('/', 2)[-2]}\n" for uri in uris))
         rows = photos.rows()

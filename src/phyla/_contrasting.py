@@ -59,7 +59,8 @@ class Contrasting(People):
             middle = self._vectors_of(evenly(rows, _COMPARED)).mean(0)
             # By direction: by distance what is near the middle of everything would be near every group.
             unlike = [-(X @ middle) / np.maximum(np.linalg.norm(X, axis=1), 1e-9) for _, X in self._blocks()]
-            near = self._first(np.where(others, np.concatenate(unlike), np.inf), SHOWN)
+            away = np.where(others, np.concatenate(unlike), np.inf)
+            near = [row for row in np.argsort(away, kind="stable")[:SHOWN].tolist() if others[row]]
         uncertain = rows[np.argsort(now.proba[rows], kind="stable")][:SHOWN]
         return {
             "of": of, "name": self._called(of), "images": len(rows),

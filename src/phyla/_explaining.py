@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from phyla import backbones, plugins, sources
+from phyla import backbones, sources
 from phyla._contrasting import SHOWN, Contrasting, evenly
 from phyla._shown import Rows
-from phyla._steps import limited, restore, usable_threads
+from phyla._steps import limited, usable_threads
 from phyla.explain import Representers, class_heat, heat, nearest, onto, scaled
 from phyla.store import read_array
-from phyla.types import ORIGINS, Images, PhylaError
+from phyla.types import ORIGINS, PhylaError
 
 _LEARNT = 3000  # images that a prediction is explained by, at most: 1 s to learn from, once after an edit
 _OF_A_CLASS = 200  # of them, beside the answered ones; see `Representers` for what fewer cost
@@ -155,14 +155,7 @@ class Explaining(Contrasting):
 
     def _judged_anew(self, pixels: NDArray[np.uint8]) -> _Judged:
         """A picture that the project has not seen, and what `predict` would say of it."""
-        h, w = pixels.shape[:2]
-        images = Images(np.array(["0"]), np.array(["-"]), np.array([w]), np.array([h]), lambda row, at_least: pixels)
-        run = plugins.load("engine", "local")
-        parts = []
-        for number, network in enumerate(self._networks):
-            shard = next(iter(backbones.extract(images, [0], [network], run, 1)))
-            parts.append(self._pca(number).transform(shard.features[0]))
-        x = np.hstack(parts)
+        x, _ = self._described(pixels)
         told = self._judge()(x)
         classes = self._now.classes
         name = str(told["name"][0])
@@ -286,11 +279,6 @@ class Explaining(Contrasting):
     def _side_wanted(self) -> int:
         return max(card.shorter_side for card in self._network_cards)
 
-    def _pca(self, number: int) -> Any:
-        stage = self._current("reduced")[number]
-        fitted = (p for p in (self.store.folder / stage).glob("*.npy") if p.stem not in ("X", "residual"))
-        return restore(plugins.load("reduce", "pca")(), {p.stem: read_array(p) for p in fitted})
-
     def _heat(self, pixels: NDArray[np.uint8], judged: _Judged, by: str) -> NDArray[np.float32]:
         """(h, w), 0..1, its longer side `_SIDE`."""
         import cv2
@@ -314,9 +302,12 @@ class Explaining(Contrasting):
         if judged.rival is None:
             raise PhylaError("There is nothing else that the image could be.", 'There is its heat by "picture".')
         slope = self._learnt(judged.kind).model.gradient(judged.x, judged.code, judged.rival)
-        pca, start = self._pca(number), sum(self.blocks[:number])
-        stretch = pca.transform(pca.mean_ + pca.components_).diagonal()  # of each axis, by whitening
-        weights: NDArray[np.float64] = pca.components_.T @ (slope[start : start + len(stretch)] * stretch)
+        dims = [card.dim for card in self._network_cards]
+        # The axes are affine in the features, however these are brought to them: a step along each tells the slope.
+        here = [np.zeros((1, dim), np.float32) for dim in dims]
+        there = [np.eye(dim, dtype=np.float32) if i == number else np.zeros((dims[number], dim), np.float32)
+                 for i, dim in enumerate(dims)]  # fmt: skip
+        weights: NDArray[np.float64] = (self._narrow(there)[0] - self._narrow(here)[0]).astype(np.float64) @ slope
         return weights
 
     # ---- as a dict

@@ -100,7 +100,10 @@ class Opened:
     @property
     def near(self) -> NDArray[np.float32]:
         """(n, d) the leading axes of each network, in which near images are alike."""
-        spaces = (read_array(self.store.folder / stage / "X.npy", mmap=True) for stage in self._current("reduced"))
+        return self._near_of(self._current("reduced"))
+
+    def _near_of(self, reduced: Sequence[str]) -> NDArray[np.float32]:
+        spaces = (read_array(self.store.folder / stage / "X.npy", mmap=True) for stage in reduced)
         return np.hstack([leading(X, (X.shape[1],)) for X in spaces])
 
     @property
@@ -262,6 +265,8 @@ class Opened:
             "removed": int(said.removed.sum()),
             "answers": int((said.person >= 0).sum()),
             "spread": self._spread_told(),
+            "drift": self.drift,
+            "regrouped": self.store.meta().get("regrouped"),
             "findings": len(self.findings),
             "unreadable_files": [
                 {"uri": str(uri), "reason": str(why)}
@@ -274,6 +279,19 @@ class Opened:
             "project": str(self.folder),
             "report": str(self.report) if self.report.exists() else None,
         }
+
+    @property
+    def drift(self) -> dict[str, Any] | None:
+        """What became of the groups since they were made; None where no image was added or removed.
+
+        `added`, `gone` : images, the last time. `since` : images that were added since the groups were made, `strange`
+        of them belonging to nothing that was there then. `anew` : whether it is time to group anew.
+        """
+        stage = self._current("groups")
+        if not (self.store.folder / stage / "grown.json").exists():
+            return None
+        told: dict[str, Any] = self._keep("drift", stage, lambda: self.store.read_json(f"{stage}/grown.json"))
+        return told
 
     def _spread_told(self) -> dict[str, Any] | None:
         """Of the last spread of labels: its method, what it went by, and what it accepted at what expected error."""

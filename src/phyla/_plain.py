@@ -15,6 +15,7 @@ def summary(told: dict[str, Any]) -> str:
         f"{count(told['groups'], 'group')}; {count(told['unsorted'], 'image')} left unsorted, "
         f"mean agreement {told['strength']:.0%}.",
     ]
+    lines += _grown(told)
     for group in told["sizes"][:_SHOWN]:
         label = group["name"] or f"group {group['group']}"
         lines.append(f"  {label:24} {group['images']:9,}   agreement {group['strength']:4.0%}")
@@ -39,6 +40,18 @@ def summary(told: dict[str, Any]) -> str:
     if told["report"]:
         lines.append(f"Report: {told['report']}")
     return "\n".join([*lines, f"Project: {told['project']}"])
+
+
+def _grown(told: dict[str, Any]) -> list[str]:
+    drift, project = told["drift"], told["project"]
+    if why := told["regrouped"]:
+        return [f"Grouped anew: {why}."]
+    if not drift or not drift["since"]:
+        return []
+    line = f"{count(drift['since'], 'image')} added since the groups were made; {drift['strange']:,} fit none of them."
+    if not drift["anew"]:
+        return [line]
+    return [line, f"  Perhaps there are new classes. To group anew: phyla sort --project {project} --anew"]
 
 
 def count(number: int, thing: str) -> str:

@@ -16,9 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phyla import backbones, plugins, sources
+from phyla._growing import Narrow, narrowing
 from phyla._progress import Progress
 from phyla._shown import Shown
-from phyla._steps import Steps, limited, restore, words_of
+from phyla._steps import Steps, limited, words_of
 from phyla.cluster import leading
 from phyla.label.zero_shot import TEMPLATES
 from phyla.neighbors import Index, Shard, calibrate, centers_of, n_cells, nearest_rows, sample_of, shard_of
@@ -154,19 +155,26 @@ class Searching(Shown):
         row = int(self.rows_with([sources.id_of(data)])[0])
         if row >= 0:
             return row
-        pixels = sources.decode(data, _SEEN)
+        X, wide = self._described(sources.decode(data, _SEEN))
+        spaces = np.split(X, np.cumsum(self.blocks)[:-1], axis=1)
+        return Seen(_directions(spaces)[0], tuple(of[0].astype(np.float32) for of in wide))
+
+    def _described(self, pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float32], list[NDArray[Any]]]:
+        """The axes (1, d) of a picture, and each network's features (1, dim) of it."""
         h, w = pixels.shape[:2]
         images = Images(np.array(["0"]), np.array(["-"]), np.array([w]), np.array([h]), lambda row, at_least: pixels)
         run = plugins.load("engine", "local")
-        narrow, wide = [], []
         with limited(1):
-            for stage, network in zip(self._current("reduced"), self._networks, strict=True):
-                X = next(iter(backbones.extract(images, [0], [network], run, 1))).features[0].astype(np.float32)
-                fitted = (p for p in (self.store.folder / stage).glob("*.npy") if p.stem not in ("X", "residual"))
-                pca = restore(plugins.load("reduce", "pca")(), {p.stem: read_array(p) for p in fitted})
-                narrow.append(pca.transform(X))
-                wide.append(X[0])
-        return Seen(_directions(narrow)[0], tuple(wide))
+            wide = list(next(iter(backbones.extract(images, [0], self._networks, run, 1))).features)
+            return self._narrow(wide)[0], wide
+
+    @property
+    def _narrow(self) -> Narrow:
+        """What gives the axes of pictures, and what these leave of them, from each network's features."""
+        reduced, features, aligned = *map(self._current, ("reduced", "features")), self.store.meta().get("aligned")
+        return self._keep(
+            "narrow", (reduced, features, aligned), lambda: narrowing(self.store, reduced, features, aligned)
+        )
 
     @property
     def _networks(self) -> list[backbones.Network]:

@@ -54,13 +54,38 @@ def spread(
     return stage
 
 
+def extend(
+    store: Store, old: str, recipe: Recipe, X: NDArray[np.float32], blocks: Sequence[int],
+    merged: Callable[[NDArray[Any], NDArray[Any]], NDArray[Any]],
+) -> str:  # fmt: skip
+    """Stage of a spread like `old` with rows X (m, d) added; `merged` puts new rows among those that stay."""
+    stage = store.stage(recipe)
+    if not (store.folder / stage / "done").exists():
+        arrays = store.arrays(old) or {}
+        proba, accepted = np.zeros((0, arrays["proba"].shape[1]), np.float32), np.zeros(0, bool)
+        if len(X):
+            model, defer = _learnt(store, old, blocks)
+            proba = model.predict_proba(X)
+            accepted = defer.accept(proba)
+        arrays["proba"] = merged(arrays["proba"], proba.astype(np.float16))
+        arrays["codes"] = merged(arrays["codes"], proba.argmax(1).astype(np.int32))
+        arrays["accepted"] = merged(arrays["accepted"], accepted)
+        classes = store.read_json(f"{old}/classes.json")
+        counts = np.bincount(arrays["codes"], minlength=len(classes)).tolist()
+        told = {
+            "images": len(arrays["codes"]),
+            "classes": dict(zip(classes, counts, strict=True)),
+            "accepted": int(arrays["accepted"].sum()),
+        }
+        store.write_json(f"{stage}/classes.json", classes)
+        store.write_json(f"{stage}/told.json", store.read_json(f"{old}/told.json") | told)
+        store.finish(stage, arrays)
+    return stage
+
+
 def spread_of(store: Store, stage: str, blocks: Sequence[int]) -> Callable[[NDArray[np.float32]], dict[str, Any]]:
     """What gives the columns name, strength and left_out for rows X (n, d) of images that were not there then."""
-    recipe = store.recipe(stage)
-    arrays = store.arrays(stage) or {}
-    model = restore(_spreader(recipe, blocks, 1), {k: v for k, v in arrays.items() if not k.startswith(_DEFER)})
-    of_defer = {k.removeprefix(_DEFER): v for k, v in arrays.items() if k.startswith(_DEFER)}
-    defer = restore(Defer(recipe.params["error"]), of_defer)
+    model, defer = _learnt(store, stage, blocks)
     classes = np.array(store.read_json(f"{stage}/classes.json"), object)
 
     def judge(X: NDArray[np.float32]) -> dict[str, Any]:
@@ -72,6 +97,15 @@ def spread_of(store: Store, stage: str, blocks: Sequence[int]) -> Callable[[NDAr
         }
 
     return judge
+
+
+def _learnt(store: Store, stage: str, blocks: Sequence[int]) -> tuple[Any, Defer]:
+    """The model of a spread, and what says which of its labels to accept."""
+    recipe = store.recipe(stage)
+    arrays = store.arrays(stage) or {}
+    model = restore(_spreader(recipe, blocks, 1), {k: v for k, v in arrays.items() if not k.startswith(_DEFER)})
+    of_defer = {k.removeprefix(_DEFER): v for k, v in arrays.items() if k.startswith(_DEFER)}
+    return model, restore(Defer(recipe.params["error"]), of_defer)
 
 
 def _spreader(recipe: Recipe, blocks: Sequence[int], threads: int) -> Any:

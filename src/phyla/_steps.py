@@ -114,7 +114,12 @@ class Steps:
         shards, held = self._extracted(stage)
         ends = np.cumsum([len(read_array(p, mmap=True)) for p in shards])
         order = np.argsort(held, kind="stable")
-        at = order[np.searchsorted(held, ids, sorter=order)]
+        at = order[np.searchsorted(held, ids, sorter=order).clip(max=len(order) - 1)] if len(held) else order
+        if lack := len(ids) if not len(held) else int((held[at] != ids).sum()):
+            raise PhylaError(
+                f"{lack:,} of {len(ids):,} images are not described by {self.store.recipe(stage).method}.",
+                f"Have it describe all: phyla sort --project {self.store.folder} --anew",
+            )
         for start in range(0, len(ids), _BLOCK):
             block = at[start : start + _BLOCK]
             of = np.searchsorted(ends, block, side="right")
@@ -141,13 +146,7 @@ class Steps:
         good = ~np.isin(images.ids, list(faults))
         if not good.any():
             raise PhylaError("None of the images can be decoded.", f"The first: {next(iter(faults.values()))}.")
-        kept = np.flatnonzero(good)
-        decode = images.open
-
-        def open_row(row: int, at_least: int) -> NDArray[np.uint8]:
-            return decode(int(kept[row]), at_least)
-
-        images = Images(images.ids[kept], images.uris[kept], images.width[kept], images.height[kept], open_row)
+        images = some(images, np.flatnonzero(good))
         fault = [why if why is not None else faults.get(i) for i, why in zip(table["id"], table["fault"], strict=True)]
         order = np.argsort(images.ids)
         at = order[np.searchsorted(images.ids, table["id"], sorter=order).clip(max=len(order) - 1)]
@@ -165,9 +164,8 @@ class Steps:
     def reduce(self, features: list[str], images: Images) -> list[str]:
         """Stages of the whitened principal components, one a network; each network is the work of one thread."""
         pca = plugins.load("reduce", "pca")
-        digest = hashlib.sha256("".join(images.ids).encode()).hexdigest()
-        params = {"n_components": COMPONENTS}
-        recipes = [Recipe("reduced", "pca", params, (stage, digest), version=pca.VERSION) for stage in features]
+        params, told = {"n_components": COMPONENTS}, digest(images.ids)
+        recipes = [Recipe("reduced", "pca", params, (stage, told), version=pca.VERSION) for stage in features]
         stages = [self.store.stage(recipe) for recipe in recipes]
         missing = [pair for pair in zip(features, stages, strict=True) if self.store.arrays(pair[1]) is None]
 
@@ -270,6 +268,19 @@ def images_of(table: dict[str, NDArray[Any]], source: sources.Source) -> Images:
         return open_picture(source, uris[row], at_least)
 
     return Images(table["id"][first], uris, table["width"][first], table["height"][first], open_row)
+
+
+def some(images: Images, rows: NDArray[np.integer]) -> Images:
+    """These rows of `images`."""
+
+    def open_row(row: int, at_least: int) -> NDArray[np.uint8]:
+        return images.open(int(rows[row]), at_least)
+
+    return Images(images.ids[rows], images.uris[rows], images.width[rows], images.height[rows], open_row)
+
+
+def digest(ids: NDArray[np.str_]) -> str:
+    return hashlib.sha256("".join(ids).encode()).hexdigest()
 
 
 def folders_of(images: Images) -> NDArray[np.str_]:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phyla import backbones, plugins
+from phyla._growing import spaces_of
 from phyla._progress import Progress
 from phyla._steps import Steps, limited, usable_threads
 from phyla.cluster import leading
@@ -73,7 +74,7 @@ def train(
     error: float, seed: int, force: bool, threads: int | None, quiet: bool,
 ) -> dict[str, Any]:  # fmt: skip
     """See `Project.train`."""
-    cards = [backbones.card(name) for name in project._current("backbones")]
+    cards = _cards(project)
     _refuse(project, to, [card.name for card in cards], backbone, cascade, budget, error, force)
     threads, progress = usable_threads(threads), Progress(quiet)
     with project.store.writing(), limited(threads):
@@ -119,6 +120,19 @@ def train(
         if cascade:
             _write_chain(to, [Path(file["file"]) for file in files], [taught[i] for i in order], found, lesson, error)
     return told
+
+
+def _cards(project: Project) -> list[backbones.Card]:
+    """The networks that described all images, in the order of the project's spaces."""
+    features, names = project._current("features"), project._current("backbones")
+    of = dict(zip(features, names, strict=True))
+    spaces = spaces_of(project.store, project._current("reduced"))
+    if not set(spaces) <= of.keys():
+        raise PhylaError(
+            f"{' and '.join(names)} did not describe all images, so there is no teaching by them yet.",
+            f"Describe all: phyla sort --project {project.folder} --anew",
+        )
+    return [backbones.card(of[space]) for space in spaces]
 
 
 def _refuse(
@@ -224,7 +238,7 @@ def _teach(
     project: Project, lesson: _Lesson, cards: Sequence[backbones.Card], seed: int, threads: int, progress: Progress
 ) -> list[_Taught]:
     """A student of each network; each is the work of one thread, whose rounding must not hang on how many there are."""
-    store, features = project.store, project._current("features")
+    store, features = project.store, spaces_of(project.store, project._current("reduced"))
     steps, ids, student = Steps(store, threads, progress), project.images.ids[lesson.rows], Student(random_state=seed)
     recipes = [
         Recipe("student", card.name, student.params(), (stage, lesson.key), Student.VERSION, seed)
@@ -326,7 +340,8 @@ def _write_chain(
 
 
 def _head(project: Project, lesson: _Lesson, taught: _Taught, radius: NDArray[np.float64]) -> Head:
-    reduced = project._current("reduced")[project._current("features").index(taught.features)]
+    stages = project._current("reduced")
+    reduced = stages[spaces_of(project.store, stages).index(taught.features)]
     mean, components = project._array(reduced, "mean_"), project._array(reduced, "components_")
     variance = project._array(reduced, "explained_variance_")
     (first, bias), last = taught.layers

@@ -34,14 +34,15 @@ def _parser() -> argparse.ArgumentParser:
     def how(add: Callable[..., Any]) -> None:
         add("--backbone", help="networks to describe images by, with commas (default: by the effort)")
         add("-k", "--groups", type=int, help="how many groups (default: found out)")
-        add("--method", default="vote", help="the grouping method (default: %(default)s); see phyla methods")
-        add("--effort", default="default", help="fast, default or best: fast takes one network (default: %(default)s)")
+        add("--method", help="the grouping method (default: vote); see phyla methods")
+        add("--effort", help="fast, default or best: fast takes one network (default: default)")
         add("--agreement", type=float, help="leave out images under this strength, 0 to 1 (default: half the votes)")
         add("--no-report", dest="report", action="store_false", help="draw no map and no report")
-        add("--seed", type=int, default=0, help="the same seed gives the same groups (default: %(default)s)")
+        add("--seed", type=int, help="the same seed gives the same groups (default: 0)")
+        add("--anew", action="store_true", help="group anew what is sorted already (default: keep its groups)")
         work(add)
 
-    add = verb(_sort, "sort", "Sort images into groups; run again, it goes on where it was.")
+    add = verb(_sort, "sort", "Sort images into groups; run again, it goes on where it was and places what is new.")
     add("source", nargs="?", help="a folder, .zip, .tar, .parquet, or .csv of paths; by default the project's own")
     add("-o", "--project", help="the folder to keep everything in (default: NAME.phyla here)")
     add("--open", action="store_true", help="then open the page, as phyla open does")
@@ -166,7 +167,7 @@ def _sort(args: argparse.Namespace) -> Any:
 
     options: dict[str, Any] = {
         name: getattr(args, name, None)
-        for name in ("groups", "method", "effort", "domains", "agreement", "seed", "report", "threads", "quiet")
+        for name in ("groups", "method", "effort", "domains", "agreement", "seed", "anew", "report", "threads", "quiet")
     }
     options["backbone"] = [name.strip() for name in args.backbone.split(",")] if args.backbone else None
     if args.source is None:

@@ -8,7 +8,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.neighbors import NearestNeighbors
 
 from phyla import plugins
-from phyla.neighbors import nearest_neighbors
+from phyla.neighbors import nearest_neighbors, nearest_of
 
 WAYS = plugins.names("neighbors")
 rng = np.random.default_rng(0)
@@ -54,3 +54,15 @@ class TestWay:
 
 def test_few_rows_are_compared_with_all() -> None:
     assert_array_equal(nearest_neighbors(X, 4)[0], plugins.load("neighbors", "exact")(X, 4)[0])
+
+
+@pytest.mark.parametrize("n", [1, 7, 700])
+def test_of_others(n: int) -> None:
+    rng = np.random.default_rng(n)
+    X, others = rng.normal(size=(n, 9)).astype(np.float32), rng.normal(size=(300, 9)).astype(np.float32)
+    indices, distances = nearest_of(X, others, 4)
+    away = np.linalg.norm(X[:, None].astype(float) - others[None], axis=2)
+    np.testing.assert_array_equal(indices, np.argsort(away, axis=1)[:, :4])
+    np.testing.assert_allclose(distances, np.sort(away, axis=1)[:, :4], atol=1e-3)
+    for one, two in zip(nearest_of(X, others, 4, n_jobs=3), (indices, distances), strict=True):
+        np.testing.assert_array_equal(one, two)

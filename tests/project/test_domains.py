@@ -26,7 +26,7 @@ def test_folders_are_domains(cameras: Path, quick: Quick) -> None:
     project = quick(cameras, method="label_shift", groups=3, domains="folder")
     assert project.show()["method"] == "label_shift" and project.show()["groups"] == 3
     with_domains = project.grouping.recipe.key
-    project.sort(method="label_shift", groups=3)
+    project.sort(method="label_shift", groups=3, anew=True)
     assert project.grouping.recipe.key != with_domains, "what the folders say belongs to the recipe"
 
 

@@ -175,6 +175,7 @@ class TestAgain:
         assert work == {"read": 9, "decoded": 9}
         assert project.show()["images"] == 45
         assert len(colours(project.rows())) == 3
+        project.sort(**QUICK, anew=True)
         fresh = sort(folder, tmp_path / "fresh", **QUICK)
         np.testing.assert_array_equal(fresh.grouping.best, project.grouping.best)
         assert fresh.X.tobytes() == project.X.tobytes()

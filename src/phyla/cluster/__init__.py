@@ -9,8 +9,9 @@ change. Fitted attributes that are arrays are all there is to save; `VERSION` ri
 """
 
 from phyla.cluster._compare import FEWEST, compare
+from phyla.cluster._drift import drift
 from phyla.cluster._how_many import EVIDENCE
 from phyla.cluster._judge import score, typicality
 from phyla.cluster._spaces import leading
 
-__all__ = ["EVIDENCE", "FEWEST", "compare", "leading", "score", "typicality"]
+__all__ = ["EVIDENCE", "FEWEST", "compare", "drift", "leading", "score", "typicality"]

@@ -13,11 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phyla import plugins
+from phyla.neighbors._faiss import search_others
 from phyla.neighbors._index import Index, Shard, calibrate, centers_of, n_cells, nearest_rows, sample_of, shard_of
 
 __all__ = [
-    "Index", "Shard", "calibrate", "centers_of", "n_cells", "nearest_neighbors", "nearest_rows", "sample_of",
-    "shard_of",
+    "Index", "Shard", "calibrate", "centers_of", "n_cells", "nearest_neighbors", "nearest_of", "nearest_rows",
+    "sample_of", "shard_of",
 ]  # fmt: skip
 
 _EXACT = 100_000  # rows up to which comparing all with all is cheap: 60,000 x 64 take seconds
@@ -30,3 +31,14 @@ def nearest_neighbors(
     way = "exact" if len(X) <= _EXACT else "cells"
     found: tuple[NDArray[np.int32], NDArray[np.float32]] = plugins.load("neighbors", way)(X, k, metric, n_jobs)
     return found
+
+
+def nearest_of(
+    X: NDArray[np.float32], others: NDArray[np.float32], k: int, n_jobs: int = 1
+) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """The k nearest of the rows `others` (m, d) for each row of X (n, d), all compared, and their distances, (n, k)."""
+    import faiss
+
+    index = faiss.IndexFlatL2(others.shape[1])
+    index.add(np.ascontiguousarray(others, np.float32))
+    return search_others(index, np.ascontiguousarray(X, np.float32), k, n_jobs)

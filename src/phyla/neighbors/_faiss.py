@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from phyla.engine.local import run
 
 _BLOCK = 1024  # rows a task: their distances to a block of the index stay in a core's cache
+_FEW = 256  # of what may be few altogether, so that there is a task for each thread
 
 
 def prepare(X: NDArray[np.float32], k: int, metric: str) -> NDArray[np.float32]:
@@ -44,3 +45,20 @@ def search(
     indices = np.concatenate([i for i, _ in found]).astype(np.int32)
     squared = np.maximum(np.concatenate([s for _, s in found]), 0)
     return indices, squared / 2 if metric == "cosine" else np.sqrt(squared)
+
+
+def search_others(index: Any, X: NDArray[np.float32], k: int, n_jobs: int) -> tuple[NDArray[np.int32], NDArray]:
+    """The k nearest of each row of X among those in an index of squared distances, and how far they are."""
+    import faiss
+
+    def block(start: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        faiss.omp_set_num_threads(1)  # of this thread
+        found: tuple[NDArray[np.float32], NDArray[np.int64]] = index.search(X[start : start + _FEW], k)
+        return found
+
+    threads = faiss.omp_get_max_threads()
+    try:
+        squared, which = zip(*run(block, range(0, max(len(X), 1), _FEW), n_jobs), strict=True)
+    finally:
+        faiss.omp_set_num_threads(threads)
+    return np.concatenate(which).astype(np.int32), np.sqrt(np.maximum(np.concatenate(squared), 0))

@@ -173,6 +173,7 @@ def _walk_local(top: str) -> Iterator[Entry]:
             continue
         if any(item.name == "phyla.json" for item in inside):
             continue
+        place = Path(folder).as_posix().rstrip("/")
         for item in inside:
             if is_clutter(item.name):
                 continue
@@ -182,7 +183,7 @@ def _walk_local(top: str) -> Iterator[Entry]:
                 is_dir, state = False, None
             if not is_dir:
                 size, mtime = (state.st_size, str(state.st_mtime_ns)) if state else (-1, "")
-                yield Entry(escape(Path(item.path).as_posix()), size, mtime)
+                yield Entry(escape(f"{place}/{item.name}"), size, mtime)
             elif not item.is_symlink():
                 folders.append(item.path)
             elif not (real + os.sep).startswith(os.path.join(os.path.realpath(item.path), "")):  # not one above
