@@ -33,6 +33,7 @@ SAME_ROOM = {
     "_spreading": "project",
     "_predicting": "project",
     "_training": "project",
+    "_lesson": "project",
     "_growing": "project",
     "_auditing": "project",
     "_steps": "project",

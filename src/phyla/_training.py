@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 
 from phyla import backbones, plugins
 from phyla._growing import spaces_of
+from phyla._lesson import Lesson, lesson_of
 from phyla._progress import Progress
 from phyla._steps import Steps, limited, usable_threads
 from phyla.cluster import leading
@@ -26,35 +26,12 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float32]
 
-_SAMPLE = 60_000  # rows learnt from: in half precision 150 MB of a network's features
-_FEWEST = 20  # images that there is something to learn from
 _QUANTILES = 1001
 _SEEN = 300  # pictures that ranges of integers are measured on; 100 and 1,000 gave features as near to those in floats
 _COMPARED = 500  # pictures on which a file in integers is compared with the student in floats
 _NEAR_BEST = 0.01  # of the share right: a network that is faster and loses no more is recommended
 _MEASURED = 1.0  # seconds that the speed of each network is measured for
 _BLOCK = 8192
-
-
-@dataclass(frozen=True)
-class _Lesson:
-    """What the ensemble says of the m rows that students learn from.
-
-    proba : (m, c) of each class; of an answered row what a person said. worth : (m, c), the same as far as it has
-    turned out right where it was checked. stated : whether it was checked at all.
-    """
-
-    rows: NDArray[np.intp]
-    classes: tuple[str, ...]
-    proba: Array
-    worth: Array
-    stated: bool
-    taught_by: str
-
-    @property
-    def key(self) -> str:
-        digest = sha256(self.rows.tobytes() + self.proba.tobytes())
-        return digest.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -78,7 +55,7 @@ def train(
     _refuse(project, to, [card.name for card in cards], backbone, cascade, budget, error, force)
     threads, progress = usable_threads(threads), Progress(quiet)
     with project.store.writing(), limited(threads):
-        lesson = _lesson(project, seed)
+        lesson = lesson_of(project, seed)
         taught = _teach(project, lesson, cards, seed, threads, progress)
         speeds = [backbones.measure(card, threads, _MEASURED) for card in cards]
     apart = taught[0].apart
@@ -161,81 +138,11 @@ def _refuse(
         raise PhylaError(f"{to} is there already.", "Give another name, or --force to replace it.")
 
 
-# ---- the teacher
-
-
-def _lesson(project: Project, seed: int) -> _Lesson:
-    """The spread of the labels, else the groups' names, else the groups themselves."""
-    removed = project.said.removed
-    known = np.flatnonzero(~removed)
-    if len(known) < _FEWEST:
-        raise PhylaError(
-            f"{len(known)} images are too few to learn from.",
-            f"At least {_FEWEST} are needed; add some and sort again.",
-        )
-    rng = np.random.default_rng(seed)
-    rows = np.sort(rng.permutation(known)[:_SAMPLE])
-    if stage := project._spread:
-        classes = tuple(project.store.read_json(f"{stage}/classes.json"))
-        proba = project._array(stage, "proba")[rows].astype(np.float32)
-        proba /= np.maximum(proba.sum(1, keepdims=True), 1e-6)
-        worth, stated = _checked(project, stage, proba)
-        taught_by = f"spread labels ({project.store.recipe(stage).method})"
-    else:
-        labels, grouping = project.labels, project.grouping
-        named = [labels.classes[c] for c in np.unique(labels.codes[rows]) if c >= 0]
-        names = np.array([*labels.classes, ""], object)[labels.codes[rows]]
-        if named:
-            rows, names = rows[names != ""], names[names != ""]
-            taught_by = "names of groups"
-        else:
-            names = np.array([f"group {g}" for g in grouping.best[rows].tolist()], object)
-            taught_by = "groups without names"
-        classes = tuple(dict.fromkeys(sorted(names.tolist(), key=_by_number)))
-        column = {name: c for c, name in enumerate(classes)}
-        codes = np.array([column[name] for name in names.tolist()])
-        # Votes that an image's group did not get are for any other.
-        share = grouping.strength[rows].clip(1 / len(classes), 1)
-        proba = np.repeat(((1 - share) / max(len(classes) - 1, 1))[:, None], len(classes), 1).astype(np.float32)
-        proba[np.arange(len(rows)), codes] = share
-        worth, stated = proba.copy(), False
-    if len(classes) < 2:
-        raise PhylaError("There is one class only, and nothing to tell apart.", f"phyla name {project.folder} 0 NAME")
-    said = project.said
-    column = {name: c for c, name in enumerate(classes)}
-    codes = np.array([column.get(name, UNSORTED) for name in said.classes] + [UNSORTED])[said.person[rows]]
-    answered = np.flatnonzero(codes >= 0)
-    for array in (proba, worth):
-        array[answered] = 0
-        array[answered, codes[answered]] = 1
-    return _Lesson(rows, classes, proba, worth, stated, taught_by)
-
-
-def _by_number(name: str) -> tuple[str, int]:
-    head, _, number = name.rpartition(" ")
-    return (head, int(number)) if number.isdecimal() else (name, 0)
-
-
-def _checked(project: Project, stage: str, proba: Array) -> tuple[Array, bool]:
-    """`proba` (m, c) with the likeliest class as probable as it turned out to be, the others in proportion."""
-    arrays = project.store.arrays(stage) or {}
-    if not np.isfinite(arrays.get("defer_error_", np.nan)):
-        return proba.copy(), False
-    defer = Defer()
-    defer.calibration_ = arrays["defer_calibration_"]
-    right = (1 - defer.error(proba)).astype(np.float32)
-    rows, best = np.arange(len(proba)), proba.argmax(1)
-    rest = np.maximum(1 - proba[rows, best], 1e-6)
-    worth = proba * ((1 - right) / rest)[:, None]
-    worth[rows, best] = right
-    return worth, True
-
-
 # ---- students
 
 
 def _teach(
-    project: Project, lesson: _Lesson, cards: Sequence[backbones.Card], seed: int, threads: int, progress: Progress
+    project: Project, lesson: Lesson, cards: Sequence[backbones.Card], seed: int, threads: int, progress: Progress
 ) -> list[_Taught]:
     """A student of each network; each is the work of one thread, whose rounding must not hang on how many there are."""
     store, features = project.store, spaces_of(project.store, project._current("reduced"))
@@ -293,7 +200,7 @@ def _index(taught: Sequence[_Taught], backbone: str) -> int:
 
 
 def _write(
-    project: Project, lesson: _Lesson, taught: _Taught, error: float, integer: bool, seed: int, threads: int,
+    project: Project, lesson: Lesson, taught: _Taught, error: float, integer: bool, seed: int, threads: int,
     progress: Progress, path: Path,
 ) -> dict[str, Any]:  # fmt: skip
     defer, right = _deferral(lesson, taught.apart, taught.said, error)
@@ -316,7 +223,7 @@ def _write(
     }  # fmt: skip
 
 
-def _deferral(lesson: _Lesson, apart: NDArray[np.intp], said: Array, error: float) -> tuple[Defer, Array]:
+def _deferral(lesson: Lesson, apart: NDArray[np.intp], said: Array, error: float) -> tuple[Defer, Array]:
     """What to leave to a person of what is `said` (a, c) of the rows `apart`, and how probably each row is right."""
     worth = lesson.worth[apart]
     right = worth[np.arange(len(worth)), said.argmax(1)]
@@ -325,7 +232,7 @@ def _deferral(lesson: _Lesson, apart: NDArray[np.intp], said: Array, error: floa
 
 
 def _write_chain(
-    folder: Path, files: Sequence[Path], stages: Sequence[_Taught], found: Cascade, lesson: _Lesson, error: float
+    folder: Path, files: Sequence[Path], stages: Sequence[_Taught], found: Cascade, lesson: Lesson, error: float
 ) -> None:
     said, goes_on = stages[0].said.copy(), np.ones(len(stages[0].said), bool)
     for stage, window in enumerate(found.windows):
@@ -339,7 +246,7 @@ def _write_chain(
     write_chain(folder, files, found, defer.radius_.astype(np.float32), told)
 
 
-def _head(project: Project, lesson: _Lesson, taught: _Taught, radius: NDArray[np.float64]) -> Head:
+def _head(project: Project, lesson: Lesson, taught: _Taught, radius: NDArray[np.float64]) -> Head:
     stages = project._current("reduced")
     reduced = stages[spaces_of(project.store, stages).index(taught.features)]
     mean, components = project._array(reduced, "mean_"), project._array(reduced, "components_")
@@ -372,9 +279,7 @@ def _views(
     return views
 
 
-def _compared(
-    project: Project, lesson: _Lesson, taught: _Taught, path: Path, threads: int, progress: Progress
-) -> float:
+def _compared(project: Project, lesson: Lesson, taught: _Taught, path: Path, threads: int, progress: Progress) -> float:
     """The share of pictures of which the file in integers says what the student in floats does."""
     some = taught.apart[:: max(len(taught.apart) // _COMPARED, 1)]
     place = np.searchsorted(taught.apart, some)
@@ -386,7 +291,7 @@ def _compared(
 
 
 def _told(
-    project: Project, lesson: _Lesson, taught: _Taught, defer: Defer, right: NDArray[np.floating]
+    project: Project, lesson: Lesson, taught: _Taught, defer: Defer, right: NDArray[np.floating]
 ) -> dict[str, Any]:
     """What people should know of the classifier."""
     labels, said = project.labels, project.said
