@@ -178,3 +178,21 @@ def test_other_new_classes_without_some_answers_are_all_alike() -> None:
     labels = np.where(np.arange(20) < 8, np.arange(20) % 2, -1).astype(np.int32)
     _, _, apart, _ = held_out(learn, labels, np.random.default_rng(0))
     assert np.allclose(apart, [0.1, 0.2, 0.7])
+
+
+def test_what_a_teacher_says_is_as_good_as_checks() -> None:
+    """From how probably each row is right, the radii keep the error among what is accepted."""
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 2, (20_000, 3))
+    truth = (logits + rng.gumbel(size=logits.shape)).argmax(1)
+    said = np.exp(1.7 * logits)  # too sure
+    said = (said / said.sum(1, keepdims=True)).astype(np.float32)
+    real = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    half = slice(0, 10_000)
+    defer = Defer(0.05).fit_right(said[half], real[half].max(1))
+    new = slice(10_000, None)
+    taken = defer.accept(said[new])
+    wrong = float((said[new].argmax(1) != truth[new])[taken].mean())
+    naive = float((said[new].argmax(1) != truth[new])[said[new].max(1) > 0.95].mean())
+    print(f"wrong among the accepted: {wrong:.4f}; where it says more than 0.95: {naive:.4f}")
+    assert abs(wrong - 0.05) < 0.015 and abs(defer.error_ - 0.05) < 0.005 and 0.15 < taken.mean() < 0.95
