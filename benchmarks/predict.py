@@ -57,7 +57,9 @@ def make(folder: Path, threads: int) -> dict[str, Path]:
     linear = LogisticRegression(C=0.01, max_iter=500).fit(pca.transform(X) / scale, truth)
     parts = pca.mean_, pca.components_, scale, linear.coef_.T, linear.intercept_, np.full(10, 0.3), np.zeros((1, AXES))
     mean, axes, scale, weights, bias, radius, centers = (part.astype(np.float32) for part in parts)
-    head = Head(mean, axes, scale, (((axes.T / scale) @ weights, bias),), radius, centers, np.zeros((3, 100), np.float32))
+    head = Head(
+        mean, axes, scale, (((axes.T / scale) @ weights, bias),), radius, centers, np.zeros((4, 100), np.float32)
+    )
     ranges = backbones.calibrate(card, views(shown[:CALIBRATED], card), threads)
     files = {"floats": folder / "floats.onnx", "integers": folder / "integers.onnx"}
     for path, measured in zip(files.values(), (None, ranges), strict=True):

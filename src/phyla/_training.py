@@ -18,7 +18,7 @@ from phyla._progress import Progress
 from phyla._steps import Steps, limited, usable_threads
 from phyla.cluster import leading
 from phyla.label.defer import Defer
-from phyla.train import Cascade, Head, Student, accompany, gap, rank, read, together, windows, write, write_chain
+from phyla.train import Cascade, Head, Student, accompany, gap, read, together, windows, write, write_chain
 from phyla.types import ORIGINS, UNSORTED, PhylaError, Recipe
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float32]
 
-_QUANTILES = 1001
+_QUANTILES, _FEWEST_APART = 1001, 200
 _SEEN = 300  # pictures that ranges of integers are measured on; 100 and 1,000 gave features as near to those in floats
 _COMPARED = 500  # pictures on which a file in integers is compared with the student in floats
 _NEAR_BEST = 0.01  # of the share right: a network that is faster and loses no more is recommended
@@ -255,17 +255,15 @@ def _head(project: Project, lesson: Lesson, taught: _Taught, radius: NDArray[np.
     layers = ((first, np.asarray(bias + mean @ first, np.float32)), last)  # the head takes the mean away before
     Z = project._array(reduced, "X")[lesson.rows]
     of = project.grouping.best[lesson.rows]
-    centers = np.stack([Z[of == g].mean(0) for g in np.unique(of)])
+    centers = np.stack([Z[of == g].mean(0) for g in np.unique(of)]).astype(np.float32)
     scale = np.sqrt(np.maximum(variance, 1e-7 * max(float(variance[0]), 1e-30)))
-    head = Head(mean, components, scale, layers, radius.astype(np.float32), centers, np.zeros((3, 1), np.float32))
+    head = Head(mean, components, scale, layers, radius.astype(np.float32), centers, np.zeros((4, 1), np.float32))
     steps = Steps(project.store, 1, Progress(quiet=True))
-    ids = project.images.ids[lesson.rows]
-    strange = np.concatenate([head.strangeness(X) for X in steps.features(taught.features, ids)])
-    marks = (np.arange(_QUANTILES) + 0.5) / _QUANTILES
-    quantiles = [np.quantile(column, marks) for column in strange.T]
-    both = sum(rank(q.astype(np.float32), column) for q, column in zip(quantiles, strange.T, strict=True)) / 2
-    tables = np.stack([*quantiles, np.quantile(both, marks)]).astype(np.float32)
-    return Head(mean, components, scale, layers, head.radius, centers.astype(np.float32), tables)
+    # Of what it did not learn from, where there is enough of it: it doubts the rest less.
+    rows = lesson.rows if len(taught.apart) < _FEWEST_APART else lesson.rows[taught.apart]
+    blocks = steps.features(taught.features, project.images.ids[rows])
+    marks = (np.arange(_QUANTILES, dtype=np.float32) + 0.5) / _QUANTILES
+    return head.calibrated(np.concatenate([head.strangeness(X) for X in blocks]), marks)
 
 
 def _views(

@@ -7,7 +7,6 @@ from itertools import pairwise
 import numpy as np
 
 from phyla.train import Head
-from phyla.train._head import rank
 
 CLASSES = ("cat", 'dog, "the" <b>', "Übergröße\nsea")
 
@@ -34,10 +33,5 @@ def make_head(features: np.ndarray, classes: int = len(CLASSES), layers: int = 2
     parts = mean, axes[:k], values[:k] / np.sqrt(len(features)), rng.uniform(0.1, 0.6, classes), rng.normal(size=(4, k))
     mean, axes, scale, radius, centers = (part.astype(np.float32) for part in parts)
     as_floats = tuple((w.astype(np.float32), b.astype(np.float32)) for w, b in weights)
-    head = Head(mean, axes, scale, as_floats, radius, centers, np.zeros((3, 1), np.float32))
-    strange = head.strangeness(features)
-    cuts = np.linspace(0.02, 0.98, 25)
-    first = np.quantile(strange, cuts, axis=0).T.astype(np.float32)
-    both = (rank(first[0], strange[:, 0]) + rank(first[1], strange[:, 1])) / 2
-    quantiles = np.vstack([first, np.quantile(both, cuts)]).astype(np.float32)
-    return Head(mean, axes, scale, as_floats, radius, centers, quantiles)
+    head = Head(mean, axes, scale, as_floats, radius, centers, np.zeros((4, 1), np.float32))
+    return head.calibrated(head.strangeness(features), np.linspace(0.02, 0.98, 25, dtype=np.float32))

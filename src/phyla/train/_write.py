@@ -13,7 +13,7 @@ import numpy as np
 
 from phyla import backbones
 from phyla._version import __version__
-from phyla.train._head import Head
+from phyla.train._head import WEIGHTS, Head
 from phyla.train._view import VIEW, view
 from phyla.types import PhylaError
 
@@ -113,8 +113,9 @@ def _put(graph: backbones.OnnxGraph, x: str, head: Head) -> None:
     squares = node("Add", node("Add", _square(graph, z, 1), across), _array((head.centers**2).sum(1)))
     near = node("ReduceMin", squares, _AXIS, keepdims=0)
     rest = node("Sub", _square(graph, away, 0), _square(graph, node("Mul", z, _array(head.scale)), 0))
-    ranks = [_rank(graph, q, v) for q, v in zip(head.quantiles, (near, rest), strict=False)]
-    _rank(graph, head.quantiles[2], node("Div", node("Add", *ranks), np.float32(2)), "outlier")
+    ranks = [_rank(graph, q, v) for q, v in zip(head.quantiles, (near, rest, doubt), strict=False)]
+    weighed = [node("Mul", ranked, weight) for ranked, weight in zip(ranks, WEIGHTS, strict=True)]
+    _rank(graph, head.quantiles[-1], node("Sum", *weighed), "outlier")
 
 
 def _array(values: Any) -> Any:
