@@ -13,8 +13,10 @@ import pytest
 from PIL import Image
 
 from phyla import plugins
+from phyla._steps import restore
 from phyla.cli import main
 from phyla.project import Project, sort
+from phyla.reduce.pca import PCA
 from phyla.types import PhylaError
 
 
@@ -165,7 +167,10 @@ def test_heat_has_the_shape_of_the_picture(seen: Project, tmp_path: Path) -> Non
 def test_the_weights_of_a_class_are_the_gradient_by_the_features(seen: Project, number: int) -> None:
     judged = seen._judged(4)
     model = seen._learnt(judged.kind).model
-    pca, own = seen._pca(number), slice(sum(seen.blocks[:number]), sum(seen.blocks[: number + 1]))
+    pca, own = (
+        restore(PCA(), seen.store.arrays(seen._current("reduced")[number])),
+        slice(sum(seen.blocks[:number]), sum(seen.blocks[: number + 1])),
+    )
     features = pca.mean_ + np.random.default_rng(0).normal(size=1280) * 0.2
     judged.x[own] = pca.transform(features[None].astype(np.float32))[0]
     weights = seen._weights(judged, number)
