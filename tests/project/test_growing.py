@@ -129,7 +129,7 @@ class TestAdded:
         assert grown.view != view
         assert len(grown.rows_of("all")) == grown.summary()["images"] == 81
         row = int(grown.rows_with([grown.images.ids[5]])[0])
-        assert row == 5 and grown.alike_picture((folder / "blue_020.png").read_bytes(), 5)
+        assert row == 5 and len(grown.find([grown.look((folder / "blue_020.png").read_bytes())], n=5)[0]) == 5
         np.testing.assert_allclose(grown._vectors, grown.near, atol=2e-2, rtol=2e-3)
         assert len(grown.suggest(3, threads=1)) == 3
         assert grown.audit(checks=["duplicates", "outlier"], threads=1)["skipped"] == {}
@@ -349,7 +349,7 @@ class TestAnotherNetwork:
         found = project.predict(folder, threads=1)
         agree = (found["group"] == project.rows()["group"]).mean()
         assert agree > 0.9, f"by the new network alone {agree:.2f} are where they are"
-        like = project.alike_picture((folder / "red_041.png").read_bytes(), 10)
+        like = project.find([project.look((folder / "red_041.png").read_bytes())], n=10)[0]
         assert Counter(Path(project.images.uris[row]).name[:3] for row in like)["red"] >= 8
         project.spread(report=False, threads=1)
         project.audit(checks=["outlier"], threads=1, report=False)
