@@ -33,6 +33,7 @@ from phyla.project import Project
 
 OUT = Path(__file__).parent / "page"
 SIZE = {"width": 1280, "height": 800}
+PATIENCE = 300_000  # milliseconds, for what is computed when it is asked for
 TOGETHER = 1_500_000  # bytes of all pictures
 ANSWERS = 40
 WHO = ("anna", "ben")  # work on it together
@@ -118,6 +119,18 @@ def views(page: Any, project: Project) -> Iterator[str]:
         page.get_by_role("listbox").get_by_role("option").nth(number).click(modifiers=["Control"])
     yield "group"
     page.keyboard.press("Escape")
+    page.get_by_role("listbox").focus()
+    page.keyboard.press("Enter")
+    page.keyboard.press("y")
+    page.locator("dialog img.shade").wait_for(timeout=PATIENCE)
+    page.get_by_role("region", name="Speak for").first.wait_for(timeout=PATIENCE)
+    page.locator("dialog dd").first.evaluate("file => void (file.textContent = file.textContent.split('/').at(-1))")
+    yield "why"
+    page.keyboard.press("Escape")
+    page.get_by_role("button", name="What is it?").click()
+    page.locator("dialog .concept").first.wait_for(timeout=PATIENCE)
+    yield "what"
+    page.keyboard.press("Escape")
     go(page, "map")
     page.locator(".entry").first.wait_for()
     yield "map"
@@ -140,6 +153,12 @@ def views(page: Any, project: Project) -> Iterator[str]:
     go(page, "take")
     page.get_by_role("button", name="Take away").wait_for()
     yield "take"
+    page.wait_for_timeout(1000)  # what was taught for the light picture is there, for the dark one
+    if (teach := page.get_by_role("button", name="Teach it", exact=True)).is_visible():
+        teach.click()
+    page.get_by_label("Which network").wait_for(timeout=PATIENCE)
+    page.locator(".take").evaluate("view => void (view.scrollTop = view.scrollHeight)")
+    yield "classifier"
     go(page, "history")
     page.locator(".past li").first.wait_for()
     yield "history"

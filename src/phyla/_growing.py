@@ -318,7 +318,7 @@ class Growth:
             "n_fitted": np.array(self.n_fitted),
         }
         told = drift(near, arrays["fitted"], arrays["labels_"], steps.threads)
-        self.store.write_json(f"{stage}/grown.json", {"added": len(X), "gone": self._gone(), "drift": told})
+        self.store.write_json(f"{stage}/grown.json", {"added": len(X), "gone": self._gone(), **told})
         self.store.finish(stage, arrays)
         return stage
 

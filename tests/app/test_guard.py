@@ -59,7 +59,7 @@ def test_a_second_host_name_is_refused(page: Page, host: str) -> None:
 @pytest.mark.parametrize(
     "origin", ["http://evil.example", "null", "https://127.0.0.1:8000", "http://127.0.0.1:8001", ""]
 )
-@pytest.mark.parametrize("path", ["edits", "jobs", "export", "search", "search/picture", "preview"])
+@pytest.mark.parametrize("path", ["edits", "jobs", "export", "classifier", "search", "search/picture", "preview"])
 def test_what_another_site_posts_is_refused(page: Page, path: str, origin: str) -> None:
     page.client.headers["Origin"] = origin
     answer = page.client.post(f"/api/{path}", json={"op": "name", "group": 0, "name": "stolen"})
@@ -94,7 +94,7 @@ def test_every_answer_is_guarded(page: Page, path: str) -> None:
 @pytest.mark.parametrize(
     "body", [b"", b"{", b"[]", b"null", b'"name"', b"\xff\xfe", b"[" * 100_000, b'{"op": NaN', b"{'op': 'undo'}"]
 )
-@pytest.mark.parametrize("path", ["edits", "preview", "jobs", "search", "export"])
+@pytest.mark.parametrize("path", ["edits", "preview", "jobs", "search", "export", "classifier"])
 def test_malformed_json(page: Page, path: str, body: bytes) -> None:
     answer = page.client.post(f"/api/{path}", content=body, headers={"Content-Type": "application/json"})
     assert answer.status_code == 400 and answer.json()["status"] == 400

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from phyla import _growing
+from phyla import _growing, _plain
 from phyla.project import Project, sort
 from phyla.store import Store
 from phyla.types import PhylaError
@@ -79,7 +79,7 @@ class TestAdded:
         assert {i: after[i] for i in before} == before
         assert grown.images.uris.tolist() == sorted(grown.images.uris.tolist())
         assert grown.grouping.recipe.params == recipe.params and grown.grouping.recipe.method == recipe.method
-        assert told["drift"]["added"] == told["drift"]["drift"]["since"] == 21 and told["regrouped"] is None
+        assert told["drift"]["added"] == told["drift"]["since"] == 21 and told["regrouped"] is None
 
     def test_what_is_new_is_where_predict_puts_it(self, grown: Project, folder: Path, tmp_path: Path) -> None:
         new = tmp_path / "new"
@@ -129,7 +129,7 @@ class TestAdded:
         assert grown.view != view
         assert len(grown.rows_of("all")) == grown.summary()["images"] == 81
         row = int(grown.rows_with([grown.images.ids[5]])[0])
-        assert row == 5 and grown.alike_picture((folder / "blue_020.png").read_bytes(), 5)
+        assert row == 5 and len(grown.find([grown.look((folder / "blue_020.png").read_bytes())], n=5)[0]) == 5
         np.testing.assert_allclose(grown._vectors, grown.near, atol=2e-2, rtol=2e-3)
         assert len(grown.suggest(3, threads=1)) == 3
         assert grown.audit(checks=["duplicates", "outlier"], threads=1)["skipped"] == {}
@@ -158,7 +158,7 @@ class TestAgain:
         assert all(third[i] == second[i] for i in third.keys() & second.keys())
         assert all(second[i] == first[i] for i in first)
         assert told["copies"] == 1 and (told["drift"]["added"], told["drift"]["gone"]) == (6, 1)
-        assert told["drift"]["drift"]["since"] == 12
+        assert told["drift"]["since"] == 12
         uris = project.images.uris.tolist()
         assert uris == sorted(uris) and uris[0].endswith("000.png")
         assert project.grouping.best[uris.index(str(folder / "zzz.png"))] == group_of(project, "green")
@@ -276,7 +276,7 @@ class TestAgain:
 
 class TestDrift:
     def told(self, project: Project) -> dict[str, Any]:
-        found: dict[str, Any] = project.sort(**AGAIN)["drift"]["drift"]
+        found: dict[str, Any] = project.sort(**AGAIN)["drift"]
         return found
 
     def test_more_of_the_same_is_none(self, photos: Path, make_photos: Callable, tmp_path: Path) -> None:
@@ -296,6 +296,7 @@ class TestDrift:
         make_photos(folder, each=20, colours=("grey",))
         told = self.told(project)
         assert told["anew"] and 10 <= told["strange"] <= 25
+        assert f"phyla sort --project {project.folder} --anew" in _plain.summary(project.show())
         assert project.sort(**AGAIN, anew=True, groups=4)["drift"] is None
 
 
@@ -348,7 +349,7 @@ class TestAnotherNetwork:
         found = project.predict(folder, threads=1)
         agree = (found["group"] == project.rows()["group"]).mean()
         assert agree > 0.9, f"by the new network alone {agree:.2f} are where they are"
-        like = project.alike_picture((folder / "red_041.png").read_bytes(), 10)
+        like = project.find([project.look((folder / "red_041.png").read_bytes())], n=10)[0]
         assert Counter(Path(project.images.uris[row]).name[:3] for row in like)["red"] >= 8
         project.spread(report=False, threads=1)
         project.audit(checks=["outlier"], threads=1, report=False)

@@ -92,9 +92,9 @@ def test_another_network_places_as_well(grown: Project) -> None:
 
 
 def test_a_new_class_is_drift_and_more_of_the_same_is_not(grown: Project, base: Path, add: Callable[..., None]) -> None:
-    same = grown.sort(**AGAIN)["drift"]["drift"]
+    same = grown.sort(**AGAIN)["drift"]
     add(base / "photos", "horse", 0, OTHERS)
-    other = grown.sort(**AGAIN)["drift"]["drift"]
+    other = grown.sort(**AGAIN)["drift"]
     message = (
         f"strange: {same['strange']} of {same['since']}; with {OTHERS} horses {other['strange']} of {other['since']}"
     )

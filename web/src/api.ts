@@ -7,7 +7,7 @@ export type Of = string
 export type Order = 'typical' | 'uncertain' | 'name' | 'time'
 
 export interface Job {
-  what: 'spread' | 'audit' | 'map' | 'sort'
+  what: 'spread' | 'audit' | 'map' | 'sort' | 'train' | 'write'
   done: number
   total: number
   rate: number // a second
@@ -38,6 +38,7 @@ export interface Summary {
   audited: boolean
   mapped: boolean
   reads_words: boolean
+  drift: { since: number; strange: number; anew: boolean } | null // since the groups were made
   read_only: boolean
   job: Job | null
 }
@@ -93,6 +94,17 @@ export interface Bought {
   images: number
   stated_error: number | null
   at: string
+}
+
+/** What a classifier would get right, by network and by how many of them are asked. */
+export interface Choice {
+  classes: string[]
+  taught_by: string
+  checked: boolean // `right` is what is right; else what is as taught
+  students: { backbone: string; right: number; images_per_second: number; megabytes: number; recommended: boolean }[]
+  together: { right: number; images_per_second: number }
+  cascade: { right: number; images_per_second: number; curve: [cost: number, right: number][] }
+  edits_since: number
 }
 
 export interface Finding {
@@ -275,7 +287,7 @@ export const severity = async () => new Uint8Array(await buffer('array/severity'
 export const say = (edit: Edit, view?: string) => post<{ seq: number }>('edits', { ...edit, view })
 /** How a group would be split: the parts in the order in which `names` of the edit will name them. */
 export const preview = (group: number, parts: number) => post<Card[]>('preview', { group, parts })
-export const start = (job: { what: 'spread' | 'audit' | 'map' }) => post<Job>('jobs', job)
+export const start = (job: { what: 'spread' | 'audit' | 'map' | 'train' }) => post<Job>('jobs', job)
 /** Rows most like the pictures and the words, nearest first; the rows that are searched by are left out. */
 export const search = (query: Query, n = 200) => post<number[]>('search', { ...query, n })
 /** Has a picture looked at; what comes back stands for it in searches, until the view is another. */
@@ -283,10 +295,15 @@ export async function look(picture: Blob): Promise<string> {
   const told = await answer(await fetch('api/search/picture', { method: 'POST', body: picture }))
   return (await told.json()).picture
 }
-export async function exported(what: { of?: Of; rows?: number[]; format: 'csv' | 'parquet' | 'zip' }): Promise<Blob> {
+async function download(path: string, body: unknown): Promise<Blob> {
   const headers = { 'Content-Type': 'application/json' }
-  return (await answer(await fetch('api/export', { method: 'POST', headers, body: JSON.stringify(what) }))).blob()
+  return (await answer(await fetch(`api/${path}`, { method: 'POST', headers, body: JSON.stringify(body) }))).blob()
 }
+export const exported = (what: { of?: Of; rows?: number[]; format: 'csv' | 'parquet' | 'zip' }) => download('export', what)
+/** What the last job "train" told; null if there was none in this view. */
+export const classifier = () => get<Choice | null>('classifier')
+/** A classifier as a ZIP; written as the job "write". */
+export const written = (what: { backbone: string | null; cascade: boolean; integer: boolean }) => download('classifier', what)
 
 /** Address of a picture: square, of at most `side` pixels (96, 192 or 384), or the whole. */
 export const thumb = (row: number, side: 96 | 192 | 384, view: string) =>

@@ -30,6 +30,9 @@ export const counted = (n: number, thing: string) => `${count(n)} ${thing}${n ==
 /** A name as it is shown: names may be thousands of characters long. */
 export const short = (name: string, most = 60) => (name.length > most ? `${name.slice(0, most - 1)}…` : name)
 
+/** A text as one word of a command. */
+export const quoted = (text: string) => (/^[\w./-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`)
+
 /** What an edit did, for a person. */
 function told(edit: Edit): string {
   switch (edit.op) {
@@ -148,7 +151,7 @@ class Shared {
   }
 
   /** Start a long job, and follow it. */
-  async start(what: 'spread' | 'audit' | 'map'): Promise<boolean> {
+  async start(what: 'spread' | 'audit' | 'map' | 'train'): Promise<boolean> {
     try {
       this.job = await api.start({ what })
       return true

@@ -5,6 +5,8 @@ from __future__ import annotations
 import multiprocessing
 import traceback
 from collections.abc import Callable
+from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 from threading import Lock, Thread
 from time import monotonic
@@ -14,7 +16,7 @@ from phyla import _progress
 from phyla.project import Project
 from phyla.types import PhylaError
 
-KINDS = ("spread", "audit", "map")
+KINDS = ("spread", "audit", "map", "train")
 _ENOUGH = 5  # new answers after which labels are spread anew
 _EVERY = 0.25  # seconds between two pieces of news
 # Images from which a job is a process of its own: it gives its memory back, and edits don't wait for it. It takes a
@@ -22,7 +24,7 @@ _EVERY = 0.25  # seconds between two pieces of news
 _APART = 50_000
 
 Hear = Callable[[str, int, int], object]
-Fault = dict[str, str] | None
+Told = dict[str, Any]
 
 
 class Jobs:
@@ -32,24 +34,37 @@ class Jobs:
         self._project, self._tell, self._lock = project, tell, Lock()
         self._thread: Thread | None = None
         self._tried = -1  # edits at which a spread was last begun by itself
-        self.now: dict[str, Any] | None = None
+        self.now: Told | None = None
+        self.taught: Told | None = None  # what the last `train` told, with the `view` and the edits, `seq`, it knew
 
-    def start(self, what: str) -> dict[str, Any]:
+    def start(self, what: str) -> Told:
         if what not in KINDS:
             raise PhylaError(f"There is no job {what[:40]!r}.", f"There is: {', '.join(KINDS)}.")
+        return self._begin(what, {}, Future())
+
+    def write(self, to: Path, options: dict[str, Any]) -> None:
+        """The job "write", a classifier to `to`; ends with it, and raises what it stumbled over."""
+        ended: Future[Told | None] = Future()
+        self._begin("write", {"to": to, **options}, ended)
+        if error := ended.result():
+            raise PhylaError(error["error"], error["hint"])
+
+    def _begin(self, what: str, options: dict[str, Any], ended: Future[Told | None]) -> Told:
         with self._lock:
             if self.now and not self.now["finished"]:
                 raise Running(f"The job “{self.now['what']}” still runs.", "Wait until it ends.")
             self.now = self._told(what)
-            self._thread = Thread(target=self._run, args=(what,), name=f"phyla {what}", daemon=True)
+            run = partial(self._run, what, options, ended)
+            self._thread = Thread(target=run, name=f"phyla {what}", daemon=True)
             self._thread.start()
             return self.now
 
-    def _told(self, what: str) -> dict[str, Any]:
+    def _told(self, what: str) -> Told:
         return {"what": what, "done": 0, "total": 0, "rate": 0.0, "left": None, "error": None, "finished": False}
 
-    def _run(self, what: str) -> None:
+    def _run(self, what: str, options: dict[str, Any], ended: Future[Told | None]) -> None:
         current, since, told = "", monotonic(), monotonic()
+        known = {"view": self._project.view, "seq": self._project.seq}
 
         def hear(step: str, done: int, total: int) -> None:
             nonlocal current, since, told
@@ -64,12 +79,16 @@ class Jobs:
                 self._tell()
 
         apart = len(self._project.images) >= _APART
-        error = _beside(self._project.folder, what, hear) if apart else _work(self._project, what, hear)
-        ended = self.now or self._told(what)
+        place: Any = self._project.folder if apart else self._project
+        error, brought = (_beside if apart else _work)(place, what, options, hear)
+        last = self.now or self._told(what)
         if not error:
-            ended["done"] = ended["total"]
-        self.now = ended | {"finished": True, "left": None, "error": error}
+            last["done"] = last["total"]
+            if what == "train":
+                self.taught = brought | known
+        self.now = last | {"finished": True, "left": None, "error": error}
         self._tell()
+        ended.set_result(error)
         if not error:
             self.spread_if_due()
 
@@ -90,43 +109,48 @@ class Jobs:
             self._thread.join(seconds)
 
 
-def _work(project: Project, what: str, hear: Hear) -> Fault:
-    """Do a job; return what went wrong."""
+def _work(project: Project, what: str, options: dict[str, Any], hear: Hear) -> tuple[Told | None, Any]:
+    """Do a job; return what went wrong, and what it brought."""
     heard = _progress.heard.set(hear)
     try:
-        work: Callable[..., Any] = getattr(project, what)
-        work(**{} if what == "map" else {"report": False})
-        if what == "spread":
-            project.tidy()
+        match what:
+            case "train" | "write":
+                return None, project.train(**options)
+            case "map":
+                project.map()
+            case "audit":
+                project.audit(report=False)
+            case "spread":
+                project.spread(report=False)
+                project.tidy()
     except PhylaError as fault:
-        return {"error": fault.message, "hint": fault.hint}
+        return {"error": fault.message, "hint": fault.hint}, None
     except Exception as fault:
         traceback.print_exc()
-        return {"error": f"A fault of Phyla's own: {type(fault).__name__}: {fault}", "hint": "Please report it."}
+        return {"error": f"A fault of Phyla's own: {type(fault).__name__}: {fault}", "hint": "Please report it."}, None
     finally:
         _progress.heard.reset(heard)
-    return None
+    return None, None
 
 
-def _beside(folder: Path, what: str, hear: Hear) -> Fault:
+def _beside(folder: Path, what: str, options: dict[str, Any], hear: Hear) -> tuple[Told | None, Any]:
     """The same in a process of its own, which ends with this one."""
     spawn = multiprocessing.get_context("spawn")
     here, there = spawn.Pipe(duplex=False)
-    process = spawn.Process(target=_at_work, args=(folder, what, there), daemon=True)
+    process = spawn.Process(target=_at_work, args=(folder, what, options, there), daemon=True)
     process.start()
     there.close()
     try:
         while (told := here.recv())[0] == "heard":
             hear(*told[1:])
-        fault: Fault = told[1]
-        return fault
+        return told[1], told[2]
     except EOFError:
-        return {"error": f"The job “{what}” was killed.", "hint": "Perhaps there was too little memory."}
+        return {"error": f"The job “{what}” was killed.", "hint": "Perhaps there was too little memory."}, None
     finally:
         process.join()
 
 
-def _at_work(folder: Path, what: str, there: Any) -> None:
+def _at_work(folder: Path, what: str, options: dict[str, Any], there: Any) -> None:
     last = 0.0
 
     def hear(*told: Any) -> None:
@@ -135,7 +159,7 @@ def _at_work(folder: Path, what: str, there: Any) -> None:
             last = monotonic()
             there.send(("heard", *told))
 
-    there.send(("done", _work(Project(folder), what, hear)))
+    there.send(("done", *_work(Project(folder), what, options, hear)))
 
 
 class Running(PhylaError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import asynccontextmanager, suppress
 from functools import partial
@@ -22,6 +22,7 @@ from starlette.routing import Route
 
 from phyla._searching import Seen
 from phyla.app import _asked as asked
+from phyla.app import _classifier as classifier
 from phyla.app._asked import Refused
 from phyla.app._events import Events
 from phyla.app._guard import Guard, TooMuch, refusal
@@ -68,7 +69,7 @@ class Server:
     # ---- asking
 
     def summary(self, request: Request) -> Any:
-        return self.project.summary() | {"job": self.jobs.now}
+        return self.project.summary() | {"job": self.jobs.now, "drift": self.project.drift}
 
     def cards(self, request: Request) -> Any:
         return self.project.cards(request.query_params.get("by", "group"))
@@ -100,6 +101,9 @@ class Server:
 
     def bought(self, request: Request) -> Any:
         return self.project.bought()
+
+    def classifier(self, request: Request) -> Any:
+        return classifier.choice(self.project, self.jobs)
 
     def array(self, request: Request) -> Any:
         return self.project.array(request.path_params["what"])
@@ -285,12 +289,19 @@ class Server:
             rows = asked.rows(told["rows"], len(project.images))
         else:
             rows = await run_in_threadpool(project.rows_of, asked.text(told.get("of", "all"), "of"))
-        name = f"{_plain(project.folder.absolute().stem)}.{format}"
-        return StreamingResponse(
-            iterate_in_threadpool(await run_in_threadpool(project.take, rows, format)),
-            media_type=_EXPORTED[format],
-            headers={"Content-Disposition": f'attachment; filename="{name}"'},
-        )
+        return self._download(await run_in_threadpool(project.take, rows, format), format)
+
+    async def write(self, request: Request) -> Response:
+        told = await asked.body(request)
+        return self._download(await run_in_threadpool(classifier.write, self.jobs, self._name, told), "zip")
+
+    def _download(self, pieces: Iterator[bytes], format: str) -> Response:
+        headers = {"Content-Disposition": f'attachment; filename="{self._name}.{format}"'}
+        return StreamingResponse(iterate_in_threadpool(pieces), media_type=_EXPORTED[format], headers=headers)
+
+    @property
+    def _name(self) -> str:
+        return _plain(self.project.folder.absolute().stem)
 
     async def news(self, request: Request) -> Response:
         return StreamingResponse(self.events.stream(), media_type="text/event-stream")
@@ -309,8 +320,8 @@ class Server:
         asks = {
             "summary": self.summary, "cards": self.cards, "rows": self.rows, "image/{row}": self.image,
             "tree": self.tree, "history": self.history, "findings": self.findings, "ask": self.ask,
-            "bought": self.bought, "array/{what}": self.array, "why/{row}": self.why, "about": self.about,
-            "apart": self.apart,
+            "bought": self.bought, "classifier": self.classifier, "array/{what}": self.array,
+            "why/{row}": self.why, "about": self.about, "apart": self.apart,
         }  # fmt: skip
         says = {"edits": self.say, "preview": self.preview, "jobs": self.start, "search": self.search}
         return [
@@ -318,6 +329,7 @@ class Server:
             *(Route(f"/api/{path}", _saying(work), methods=["POST"]) for path, work in says.items()),
             Route("/api/search/picture", self.see, methods=["POST"]),
             Route("/api/export", self.export, methods=["POST"]),
+            Route("/api/classifier", self.write, methods=["POST"]),
             Route("/api/events", self.news, methods=["GET"]),
             Route("/thumb/{row}", _asking(self.thumb), methods=["GET"]),
             Route("/sheet", _asking(self.sheet), methods=["GET"]),
