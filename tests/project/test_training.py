@@ -66,6 +66,12 @@ def new(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(autouse=True)
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Speeds are measured for a moment only."""
+    monkeypatch.setattr("phyla._training._MEASURED", 0.01)
+
+
 def right(rows: dict[str, Any]) -> float:
     fine = rows["fault"] == ""
     return float(
