@@ -13,7 +13,8 @@ Array = NDArray[np.float32]
 
 _TRIED = 25  # windows of each stage that are tried, by the share of images within; all stages' together up to the next
 _MOST = 20_000
-_LOSS = 0.001  # of the share right, that a cascade without a budget may lose against asking all networks
+# Of the share right: what a cascade without a budget may lose against asking all networks, and what is taken for alike.
+_LOSS = 0.001
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,9 @@ def windows(
         best = next(one for one in found if one[1] >= of_all - _LOSS)
     else:
         paid = [one for one in found if one[0] <= max(budget, share_of[0]) + 1e-9]
-        best = max(paid, key=lambda one: (one[1], -one[0]))
+        # What the images can't tell apart the budget decides: asking more is no worse.
+        most = max(one[1] for one in paid)
+        best = max((one for one in paid if one[1] >= most - _LOSS), key=lambda one: (one[0], one[1]))
     curve: list[tuple[float, float]] = []
     for cost, gained, _, _ in found:
         if not curve or gained > curve[-1][1]:
