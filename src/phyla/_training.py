@@ -31,7 +31,6 @@ _SEEN = 300  # pictures that ranges of integers are measured on; 100 and 1,000 g
 _COMPARED = 500  # pictures on which a file in integers is compared with the student in floats
 _NEAR_BEST = 0.01  # of the share right: a network that is faster and loses no more is recommended
 _MEASURED = 1.0  # seconds that the speed of each network is measured for
-_BLOCK = 8192
 
 
 @dataclass(frozen=True)
@@ -212,8 +211,8 @@ def _write(
         with progress("calibrating", len(some), len(some)) as advance:
             ranges = backbones.calibrate(taught.card, _views(project, taught.card, some, advance), threads)
     told = _told(project, lesson, taught, defer, right)
+    accompany(path, taught.card, lesson.classes, told)  # first: it refuses to replace what is not ours
     write(path, taught.card, head, lesson.classes, told, integer=ranges)
-    accompany(path, taught.card, lesson.classes, told)
     if integer:
         compared = _compared(project, lesson, taught, path, threads, progress)
     return {

@@ -127,7 +127,7 @@ def _parser() -> argparse.ArgumentParser:
     add("project")
     add("to", nargs="?", help="NAME.onnx, or a folder for a cascade (default: only show the choice)")
     add("--backbone", help="the network (default: the fastest of those that lose no more than a point)")
-    add("--int8", dest="integer", action="store_true", help="compute in 8-bit integers: faster, a quarter of the size")
+    add("--int8", dest="integer", action="store_true", help="compute in 8-bit integers: faster, half the size")
     add("--cascade", action="store_true", help="the fastest network first, the others only where it is in doubt")
     add("--budget", type=float, help="share of all networks' cost for a cascade (default: the least that loses little)")
     add("--error", type=float, default=0.02, help="share of wrong ones where it is sure (default: %(default)s)")

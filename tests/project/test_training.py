@@ -188,6 +188,10 @@ def test_nothing_is_replaced_unasked(taught: Project, tmp_path: Path) -> None:
     with pytest.raises(PhylaError, match="there already"):
         taught.train(folder, cascade=True)
     assert path.read_text() == "mine"
+    (tmp_path / "d.py").write_text("print('mine')")
+    with pytest.raises(PhylaError, match="not from Phyla"):
+        taught.train(tmp_path / "d.onnx", backbone="lite0")
+    assert not (tmp_path / "d.onnx").exists() and "mine" in (tmp_path / "d.py").read_text()
 
 
 def test_on_the_command_line(taught: Project, new: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -39,9 +39,10 @@ def write(
     `defer` bool (n,) and `outlier` float32 (n,), as `Head` says. All three of n, h and w are free.
 
     classes : names of the c classes. told : what people should know of it, JSON values only.
-    integer : compute in 8-bit integers (see `backbones.calibrate`): a quarter of the size.
+    integer : compute in 8-bit integers (see `backbones.calibrate`); the head stays in floats.
 
-    Raises `PhylaError` for a network that can't be put into a file. A second and, with lite0, 19 MB (6 in integers).
+    Raises `PhylaError` for a network that can't be put into a file. A second; lite0 and a student
+    take 17 MB, in integers 8.
     """
     put(path, model(card, head, classes, told, integer=integer).SerializeToString())
 
