@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import os
 import re
-from collections.abc import Callable, Mapping
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,94 @@ from numpy.typing import NDArray
 
 from phyla.types import UNSORTED, PhylaError
 
+# What each kind takes beside --force; a name ends in that of a file, or of a dataset of Lance.
+KINDS: dict[str, tuple[str, ...]] = {
+    "csv": (), "parquet": ("images",), "lance": ("images",),
+    "folder": ("copy",), "webdataset": (), "fiftyone": ("copy",),
+}  # fmt: skip
+_ENDINGS = ("csv", "parquet", "lance")
 _LONGEST_NAME = 200  # bytes; file systems allow 255, and a number may be added
 _LONGEST_SUFFIX = 10
+_SUFFIXES = {"jpeg": "jpg", "mpo": "jpg", "jpeg2000": "jp2"}  # an MPO is a JPEG with more pictures behind
+
+
+def kind_of(path: Path, kind: str | None, **options: bool) -> str:
+    """What is to be written at `path`: what its name ends in, else `kind`, else a folder.
+
+    Raises `PhylaError` where the two differ, or where one of the `options` means nothing to it.
+    """
+    ending = path.suffix.lower().removeprefix(".")
+    told = ending if ending in _ENDINGS else None
+    if kind is not None and kind not in KINDS:
+        raise PhylaError(f"There is no export to {kind!r}.", f"There is: {', '.join(KINDS)}.")
+    if kind in _ENDINGS and told is None:
+        raise PhylaError(f"{path} does not end in .{kind}.", f"Call it {path}.{kind}.")
+    if kind and told not in (None, kind):
+        raise PhylaError(f"{path} ends in .{told}, which {kind} does not.", "Leave --to out, or give another name.")
+    kind = kind or told or "folder"
+    for option in (name for name, given in options.items() if given and name not in KINDS[kind]):
+        takers = [name for name, takes in KINDS.items() if option in takes]
+        raise PhylaError(f"{kind} makes no use of --{option}.", f"It is for {' and '.join(takers)}.")
+    return kind
+
+
+def spare_the_source(path: Path, source: str, uris: Iterable[str]) -> None:
+    """Raise `PhylaError` where writing `path` would replace what a project was sorted from, or a part of it."""
+    for own in {os.path.abspath(path), os.path.realpath(path)}:
+        if any(of == own or of.startswith((f"{own}/", f"{own}#")) for of in (source, os.path.realpath(source), *uris)):
+            raise PhylaError(f"{path} is, or holds, what the project was sorted from.", "Give another name.")
+
+
+@contextmanager
+def put_at(path: Path) -> Iterator[Path]:
+    """A place beside `path` for a file or a folder, which replaces `path` at the end; nothing stays if that fails.
+
+    What a killed process left there is cleared away first. The new one is durable before it takes its place.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for left in path.parent.glob(".*.phyla"):
+        owner = re.fullmatch(rf"\.{re.escape(path.name)}\.(\d+)(\.old)?\.phyla", left.name)
+        if owner and not _is_running(int(owner[1])):
+            _remove(left)
+    aside, old = (path.with_name(f".{path.name}.{os.getpid()}{which}.phyla") for which in ("", ".old"))
+    try:
+        yield aside
+        for file in (aside, *aside.rglob("*")):
+            if file.is_file() and not file.is_symlink():
+                _sync(file)
+        if path.is_dir():
+            path.rename(old)
+        try:
+            aside.replace(path)
+        except BaseException:
+            if old.exists():
+                old.rename(path)
+            raise
+    finally:
+        _remove(aside)
+        _remove(old)
+
+
+def _sync(file: Path) -> None:
+    with file.open("rb+") as opened:
+        os.fsync(opened.fileno())
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # another's
+        pass
+    return True
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def refuse_to_overwrite(path: Path, force: bool) -> None:
@@ -28,9 +116,7 @@ def refuse_to_overwrite(path: Path, force: bool) -> None:
 def write_rows(rows: Mapping[str, NDArray[Any]], path: Path, force: bool) -> int:
     """Write columns to a .csv or .parquet, aside first and then renamed. Returns the number of rows."""
     refuse_to_overwrite(path, force)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    with put_at(path) as aside:
         if path.suffix.lower() == ".csv":
             with aside.open("w", newline="", encoding="utf-8") as file:
                 writer = csv.writer(file)
@@ -43,9 +129,6 @@ def write_rows(rows: Mapping[str, NDArray[Any]], path: Path, force: bool) -> int
             import pyarrow.parquet as pq
 
             pq.write_table(pa.table(dict(rows)), aside)
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
     return len(rows["uri"])
 
 
@@ -104,11 +187,10 @@ def write_tree(
             places[of] = label if is_free else f"{label} (group {group})"
         place = folder / places[of]
         place.mkdir(parents=True, exist_ok=True)
-        file, _, part = uri.partition("#")
         original = Path(uri) if Path(uri).is_file() else None
         data = b"" if original and not copy else read(uri)
-        leaf = _safe(Path(uri).name if original else Path(part).name if "." in part else f"{Path(file).stem}-{part}")
-        suffix = "" if original or "." in leaf else _suffix(data)
+        leaf = leaf_of(uri, original is not None)
+        suffix = "" if original or "." in leaf else suffix_of(data)
         target = place / f"{leaf}{suffix}"
         number = 1
         while target in taken or os.path.lexists(target):
@@ -122,10 +204,18 @@ def write_tree(
     return len(taken)
 
 
-def _suffix(data: bytes) -> str:
+def leaf_of(uri: str, is_file: bool) -> str:
+    """A file's name for an image: its own, or its member's, or that of its table and its row."""
+    file, _, part = uri.partition("#")
+    return _safe(Path(uri).name if is_file else Path(part).name if "." in part else f"{Path(file).stem}-{part}")
+
+
+def suffix_of(data: bytes) -> str:
+    """The usual suffix of a picture's format."""
     import io
 
     from PIL import Image
 
     with Image.open(io.BytesIO(data)) as picture:
-        return f".{(picture.format or 'bin').lower()}".replace("jpeg", "jpg")
+        format = (picture.format or "bin").lower()
+    return f".{_SUFFIXES.get(format, format)}"

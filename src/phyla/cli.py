@@ -117,12 +117,20 @@ def _parser() -> argparse.ArgumentParser:
     add("--without", nargs="+", default=(), metavar="PICTURE", help="pictures that they shall not be like")
     add("--minus", default="", metavar="WORDS", help="words for what they shall not show")
     add("-n", type=int, default=20, help="how many (default: %(default)s)")
-    add = verb(_export, "export", "Write the groups as a .csv, a .parquet, or a folder with a folder a group.")
+    add = verb(_export, "export", "Write the groups as a table, a folder with a folder a group, or for other tools.")
     add("project")
-    add("to", help="OUT.csv, OUT.parquet, or a folder")
+    add("to", help="OUT.csv, OUT.parquet, OUT.lance, or a folder")
+    add(
+        "--to",
+        dest="kind",
+        metavar="KIND",
+        help="csv, parquet, lance, folder, webdataset or fiftyone (default: by OUT)",
+    )
+    add("--images", action="store_true", help="put the images themselves into OUT.parquet or OUT.lance")
     add("--copy", action="store_true", help="put copies into the folders instead of links")
     add("--page", action="store_true", help="write the page as a folder that opens from the disk, to look at only")
     add("--force", action="store_true", help="replace a file or add to a folder that is there")
+    add("-q", "--quiet", action="store_true", help="show no progress")
     add = verb(_train, "train", "Teach a small classifier what a project knows; it runs without Phyla.")
     add("project")
     add("to", nargs="?", help="NAME.onnx, or a folder for a cascade (default: only show the choice)")
@@ -300,13 +308,16 @@ def _export(args: argparse.Namespace) -> Any:
 
     project = Project(args.project)
     if args.page:
+        if args.kind or args.images or args.copy:
+            raise PhylaError("The page makes no use of --to, --images or --copy.", "Leave them out.")
         from phyla._progress import Progress
         from phyla.app import export_page
 
         with Progress(quiet=args.json)("drawing", len(project.images), len(project.images)) as advance:
             count = export_page(project, args.to, force=args.force, advance=advance)
     else:
-        count = project.export(args.to, copy=args.copy, force=args.force)
+        options = {name: getattr(args, name) for name in ("kind", "images", "copy", "force", "quiet")}
+        count = project.export(args.to, **options)
     return {"to": args.to, "written": count}, lambda told: f"{told['written']:,} written to {told['to']}."
 
 

@@ -191,16 +191,37 @@ class Project(Explaining):
 
     # ---- what she takes away
 
-    def export(self, to: str | Path, *, copy: bool = False, force: bool = False) -> int:
-        """Write the groups to `to`: a .csv, a .parquet, or a folder with a folder a group; return how many of them.
+    def export(
+        self,
+        to: str | Path,
+        *,
+        kind: str | None = None,
+        images: bool = False,
+        copy: bool = False,
+        force: bool = False,
+        quiet: bool = True,
+    ) -> int:
+        """Write the groups to `to`, for people or for other tools; return how many images or rows that are.
 
-        `copy` puts copies into the folders instead of links. `force` replaces a file or adds to a folder that is there.
+        Parameters
+        ----------
+        kind : "csv", "parquet" and "lance" stand at the end of the name. Others are folders: "folder", with a folder a
+            group, by default; "webdataset", of .tar files; "fiftyone", as FiftyOne imports it.
+        images : put the images themselves into a .parquet or a .lance; those that were removed stay away.
+        copy : copies in folders instead of links. force : replace what is there, or add to a folder of folders.
         """
-        from phyla._export import write_rows, write_tree
+        from phyla._export import kind_of, spare_the_source, write_rows, write_tree
 
-        if Path(to).suffix.lower() in (".csv", ".parquet"):
-            return write_rows(self.rows(), Path(to), force)
-        return write_tree(self.rows(), self._source.read, Path(to), copy, force)
+        path = Path(to)
+        kind = kind_of(path, kind, images=images, copy=copy)
+        if kind == "folder":
+            return write_tree(self.rows(), self._source.read, path, copy, force)
+        spare_the_source(path, self._current("source"), self._table["uri"])
+        if kind in ("csv", "parquet") and not images:
+            return write_rows(self.rows(), path, force)
+        from phyla._packing import pack
+
+        return pack(self, path, kind, images, copy, force, quiet)
 
     def train(
         self,
