@@ -31,7 +31,9 @@ from phyla.types import PhylaError
 
 __all__ = ["DECODER_VERSION", "Entry", "Source", "decode", "id_of", "inspect", "match", "open_source", "scan"]
 
-_READABLE = "a folder, .tar (.gz, .bz2, .xz), .zip, .parquet (a file or a folder of them), or .csv or .jsonl of paths"
+_READABLE = (
+    "a folder, .tar (.gz, .bz2, .xz), .zip, .parquet or .arrow (a file or a folder of them), or .csv or .jsonl of paths"
+)
 
 
 def open_source(path: str | Path) -> Source:

@@ -1,4 +1,4 @@
-"""The rows of a .parquet file, or of a folder of them, with the pictures in a column."""
+"""The rows of a .parquet or .arrow file, or of a folder of them, with the pictures in a column."""
 
 from __future__ import annotations
 
@@ -10,20 +10,21 @@ import re
 import threading
 from collections import OrderedDict
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from phyla.sources import _files
+from phyla.sources._columns import DAMAGE, SUFFIXES, Columns, open_columns
 from phyla.sources._entry import Entry, some
 from phyla.types import PhylaError
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
 __all__ = ["Table"]
 
 _NAMES = {"image", "img", "picture", "photo", "jpg", "jpeg", "png", "webp", "bytes", "image_bytes", "image_data"}
 _COMPANION = re.compile(r"(readme|licen[cs]e|copying)[^/]*|[^/]*\.(md|txt|json|ya?ml)", re.IGNORECASE)
+_CACHE = re.compile(r"cache-[^/]*\.arrow")  # what `datasets` has computed of the tables beside it
 # Two row groups are held always, so that threads may stand on both sides of a boundary; small ones up to this sum.
 _CACHE_BYTES = 256 * 2**20
 
@@ -31,28 +32,29 @@ _CACHE_BYTES = 256 * 2**20
 class Table:
     """A table, one entry a row. Its picture column holds bytes, or {bytes, path} as Hugging Face writes it.
 
+    A folder may be what `save_to_disk` of `datasets` wrote, or lies on the Hugging Face Hub: all its parts are read.
     The column is the first of a name like `image` or `jpg` that can hold pictures, or else the first that can. Where
     bytes are null, a path counts from the table's folder. Only that column is read, a row group at a time, and the
     last row groups are kept: reading in order costs about 10 µs a small picture, reading at random a row group each.
-    Row groups of a few hundred MB and more cost that much memory, twice.
+    A record batch of Arrow is a row group, too. Those of a few hundred MB and more cost that much memory, twice.
     """
 
     def __init__(self, path: str) -> None:
         self.path = _files.absolute(path)
         self._lock = threading.RLock()
-        self._groups: OrderedDict[tuple[str, int], pa.ChunkedArray] = OrderedDict()
-        self._open: tuple[str, pq.ParquetFile] | None = None
+        self._groups: OrderedDict[tuple[str, int], pa.ChunkedArray | pa.Array] = OrderedDict()
+        self._open: tuple[str, Columns] | None = None
 
     @staticmethod
     def accepts(path: str) -> bool:
         if not _files.is_folder(path):
-            return _files.suffix(path).endswith(".parquet")
+            return _files.suffix(path).endswith(SUFFIXES)
         tables = 0
         for entry in _files.walk(path):  # ends at the first picture: cheap for a folder of those
             name = entry.uri.rpartition("/")[2]
-            if name.lower().endswith(".parquet"):
+            if _is_table(name):
                 tables += 1
-            elif not _COMPANION.fullmatch(name):
+            elif not _COMPANION.fullmatch(name) and not _CACHE.fullmatch(name):
                 return False
         return tables > 0
 
@@ -78,15 +80,18 @@ class Table:
         return _files.within_limit(cell)
 
     def labels(self) -> dict[str, str] | None:
-        """uri → the column `label`, by name where the file's metadata names its classes; None without the column."""
+        """uri → the column `label`, or else the first that Hugging Face calls one; None without such a column.
+
+        By name where the file's metadata names its classes.
+        """
         found: dict[str, str] | None = None
         for file in self._starts:
             with self._lock:
-                parquet = self._parquet(file)
-                if "label" not in parquet.schema_arrow.names:
+                columns = self._columns(file)
+                column, names = _label_column(columns.schema)
+                if column is None:
                     continue
-                values = parquet.read(columns=["label"])["label"].to_pylist()
-                names = _class_names(parquet.schema_arrow.metadata or {})
+                values = [value for part in range(len(columns.counts)) for value in self._read(file, part, column)]
             found, shown = found or {}, _files.escape(file)
             for row, value in enumerate(values):
                 if value is None or (names and value == -1):  # -1 is Hugging Face's "no label"
@@ -95,21 +100,27 @@ class Table:
                 found[f"{shown}#{row}"] = names[value] if named else str(value)
         return found
 
+    def _read(self, file: str, part: int, column: str) -> list[Any]:
+        try:
+            values: list[Any] = self._columns(file).read(part, column).to_pylist()
+        except (OSError, *DAMAGE) as error:
+            message = f"{_files.escape(file)} is damaged: its column {column} can't be read."
+            raise PhylaError(message, "Fetch or write it again.") from error
+        return values
+
     @cached_property
     def _starts(self) -> dict[str, list[int]]:
         """Each file's row groups: where they start, and last the number of rows."""
         paths = [self.path]
         if _files.is_folder(self.path):
             found = sorted(entry.uri for entry in _files.walk(self.path))
-            paths = [_files.unescape(uri) for uri in found if uri.lower().endswith(".parquet")]
+            paths = [_files.unescape(uri) for uri in found if _is_table(uri.rpartition("/")[2])]
         rows = {}
         with self._lock:
             for path in paths:
-                parquet = self._parquet(path)
-                _picture_column(parquet.schema_arrow, path)  # complains once of the table, not once a row
-                meta = parquet.metadata
-                counts = (meta.row_group(group).num_rows for group in range(meta.num_row_groups))
-                rows[path] = list(itertools.accumulate(counts, initial=0))
+                columns = self._columns(path)
+                _picture_column(columns.schema, path)  # complains once of the table, not once a row
+                rows[path] = list(itertools.accumulate(columns.counts, initial=0))
         return rows
 
     def _place(self, uri: str) -> tuple[str, int]:
@@ -119,36 +130,33 @@ class Table:
             raise FileNotFoundError(uri)
         return file, int(row)
 
-    def _group(self, file: str, group: int) -> pa.ChunkedArray:
+    def _group(self, file: str, group: int) -> pa.ChunkedArray | pa.Array:
         with self._lock:  # held while reading, so that a group is never read twice at once
             if (file, group) in self._groups:
                 self._groups.move_to_end((file, group))
                 return self._groups[file, group]
-            parquet = self._parquet(file)
-            column = _picture_column(parquet.schema_arrow, file)
+            columns = self._columns(file)
             try:
-                cells = parquet.read_row_group(group, columns=[column])[column]
-            except (OSError, ValueError) as error:  # pyarrow's ArrowInvalid is a ValueError
+                cells = columns.read(group, _picture_column(columns.schema, file))
+            except (OSError, *DAMAGE) as error:
                 raise PhylaError(f"damaged row group {group} of the table") from error
             self._groups[file, group] = cells
             while len(self._groups) > 2 and sum(held.nbytes for held in self._groups.values()) > _CACHE_BYTES:
                 self._groups.popitem(last=False)
             return cells
 
-    def _parquet(self, file: str) -> pq.ParquetFile:
+    def _columns(self, file: str) -> Columns:
         """`file`, opened; the last one stays open, for footers can be long. Call it with the lock held."""
-        import pyarrow.parquet as pq
-
         if self._open is None or self._open[0] != file:
             if self._open:
-                self._open[1].close(force=True)
+                self._open[1].close()
                 self._open = None
-            try:
-                self._open = file, pq.ParquetFile(_files.open_binary(file))
-            except ValueError as error:
-                message = f"{_files.escape(file)} is no whole Parquet file."
-                raise PhylaError(message, "Fetch or write it again.") from error
+            self._open = file, open_columns(file)
         return self._open[1]
+
+
+def _is_table(name: str) -> bool:
+    return name.lower().endswith(SUFFIXES) and not _CACHE.fullmatch(name)
 
 
 def _picture_column(schema: pa.Schema, file: str) -> str:
@@ -172,13 +180,16 @@ def _picture_column(schema: pa.Schema, file: str) -> str:
     )
 
 
-def _class_names(metadata: dict[bytes, bytes]) -> list[str]:
-    """Class names in a schema's metadata: Hugging Face's `ClassLabel`, or a plain list under `classes`."""
+def _label_column(schema: pa.Schema) -> tuple[str | None, list[str]]:
+    """The column of labels, and its classes as Hugging Face's `ClassLabel` or a plain list, `classes`, names them."""
+    metadata = schema.metadata or {}
     try:
-        features = json.loads(metadata.get(b"huggingface", b"{}")).get("info", {}).get("features", {})
-        names = features.get("label", {}).get("names")
-    except (ValueError, AttributeError):  # someone else's metadata, of another shape
-        names = None
-    if isinstance(names, list):
-        return [str(name) for name in names]
-    return [name.strip() for name in metadata.get(b"classes", b"").decode(errors="replace").split(",") if name.strip()]
+        features = json.loads(metadata.get(b"huggingface", b"{}"))["info"]["features"]
+        named = {name: of["names"] for name, of in features.items() if isinstance(of, dict) and "names" in of}
+    except (ValueError, KeyError, TypeError, AttributeError):  # someone else's metadata, of another shape
+        named = {}
+    column = next((name for name in ("label", *named) if name in schema.names), None)
+    if column and isinstance(names := named.get(column), list):
+        return column, [str(name) for name in names]
+    plain = metadata.get(b"classes", b"").decode(errors="replace").split(",")
+    return column, [name.strip() for name in plain if name.strip()]
