@@ -16,7 +16,6 @@ from phyla._opened import Opened
 from phyla._tree import Tree, divide, in_line
 from phyla.audit import MEASURE_VERSION
 from phyla.cluster import leading
-from phyla.store import read_array
 from phyla.types import UNSORTED, PhylaError, Recipe
 
 Rows = NDArray[np.int32]
@@ -77,20 +76,20 @@ class Shown(Opened):
             with self._reading:
                 if not path.exists():
                     self._write_vectors(path, reduced)
-        return read_array(path, mmap=True)  # mapped anew each time: what was touched does not pile up
+        return np.load(path, mmap_mode="r")  # mapped anew each time: what was touched does not pile up
 
     def _write_vectors(self, path: Path, reduced: Sequence[str]) -> None:
         """Made aside, and renamed: whoever makes it makes the same, so it needs no lock."""
         path.parent.mkdir(exist_ok=True)
         aside = path.with_suffix(f".{os.getpid()}-{get_ident()}")
-        shapes = [read_array(self.store.folder / stage / "X.npy", mmap=True).shape for stage in reduced]
+        shapes = [self.store.array(f"{stage}/X.npy", mmap=True).shape for stage in reduced]
         widths = [leading(np.empty((0, d), np.float32), (d,)).shape[1] for _, d in shapes]
         n = shapes[0][0]
         with aside.open("wb") as file:
             header = {"descr": "<f2", "fortran_order": False, "shape": (n, sum(widths))}
             np.lib.format.write_array_header_1_0(file, header)
             for start in range(0, n, _BLOCK):
-                spaces = (read_array(self.store.folder / stage / "X.npy", mmap=True) for stage in reduced)
+                spaces = (self.store.array(f"{stage}/X.npy", mmap=True) for stage in reduced)
                 block = [leading(X[start : start + _BLOCK], (d,)) for X, (_, d) in zip(spaces, shapes, strict=True)]
                 np.hstack(block).astype("<f2").tofile(file)
         aside.replace(path)
@@ -273,17 +272,17 @@ class Shown(Opened):
     def _make_times(self) -> NDArray[np.int64]:
         images, store = self.images, self.store
         dates = np.full(len(images), "", "<U19")
-        stage = store.folder / (measured := Recipe("measured", "pictures", {}, (), MEASURE_VERSION)).room / measured.key
+        measured = Recipe("measured", "pictures", {}, (), MEASURE_VERSION)
         order = np.argsort(images.ids)
-        for path in store.shards(f"{measured.room}/{measured.key}", "id.npy"):
-            found, told = read_array(path).astype(str), read_array(stage / path.name.replace(".id.", ".date."))
+        for name in store.shards(f"{measured.room}/{measured.key}", "id.npy"):
+            found, told = store.array(name).astype(str), store.array(name.replace(".id.", ".date."))
             at = order[np.searchsorted(images.ids, found, sorter=order).clip(max=len(order) - 1)]
             fits = images.ids[at] == found
             dates[at[fits]] = told.astype(str)[fits]
         if (dates == "").all():
             changed: dict[str, str] = {}
-            for path in store.shards("scan", "parquet"):
-                part = store.read_table(f"scan/{path.name}")
+            for name in store.shards("scan", "parquet"):
+                part = store.read_table(name, ("uri", "stamp"))
                 changed |= dict(zip(part["uri"].tolist(), part["stamp"].tolist(), strict=True))
             stamps = [changed.get(uri, "") for uri in images.uris.tolist()]
             if all(stamp.isdecimal() for stamp in stamps):
