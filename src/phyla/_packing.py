@@ -21,10 +21,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from phyla import __version__, plugins, sources
+from phyla import __version__, sources
 from phyla._export import leaf_of, put_at, refuse_to_overwrite, suffix_of
 from phyla._progress import Progress
 from phyla._steps import Steps, usable_threads
+from phyla.engine import LOCAL, open_engine
 from phyla.types import UNSORTED, PhylaError
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def pack(project: Opened, path: Path, kind: str, images: bool, copy: bool, force
     codes, classes = _classes(known)
     known = {"label": codes, **known}
     if not len(codes):
-        raise PhylaError("No image is left to export.", f"All are removed: phyla undo {project.folder}")
+        raise PhylaError("No image is left to export.", f"All are removed: phyla undo {project.store.place}")
     if kind == "parquet":
         refuse_to_overwrite(path, force)
     elif kind != "lance" or not _is_lance(path):
@@ -79,7 +80,7 @@ def pack(project: Opened, path: Path, kind: str, images: bool, copy: bool, force
             return _read(project, known["uri"][row], known["id"][row])
 
         def read_all() -> Iterator[bytes]:
-            for data in plugins.load("engine", "local")(read, range(len(codes)), usable_threads(None)):
+            for data in open_engine(LOCAL)(read, range(len(codes)), usable_threads(None)):
                 yield data
                 advance(1)
 
@@ -118,7 +119,7 @@ def _classes(columns: Columns) -> tuple[NDArray[np.int64], list[str]]:
 
 
 def _read(project: Opened, uri: str, id: str) -> bytes:
-    again = f"Sort again: phyla sort --project {project.folder}"
+    again = f"Sort again: phyla sort --project {project.store.place}"
     try:
         data = project._source.read(uri)
     except (OSError, PhylaError) as fault:
