@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from phyla.sources import _files
-from phyla.sources._entry import Entry, some
+from phyla.sources._entry import ByPath, Entry, some
 from phyla.sources.manifest import Manifest
 from phyla.sources.table import Table
 
@@ -15,7 +15,7 @@ __all__ = ["Folder"]
 _TELLS = re.compile(r"(.*/)?metadata\.(csv|jsonl)")
 
 
-class Folder:
+class Folder(ByPath):
     """A folder and all below it, one entry a file, sorted by uri.
 
     A metadata.csv or metadata.jsonl, as an `imagefolder` of Hugging Face has them, is no entry: it tells labels.

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from phyla.sources import _files
 from phyla.sources._columns import DAMAGE, SUFFIXES, Columns, open_columns
-from phyla.sources._entry import Entry, some
+from phyla.sources._entry import ByPath, Entry, some
 from phyla.types import PhylaError
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ _CACHE = re.compile(r"cache-[^/]*\.arrow")  # what `datasets` has computed of th
 _CACHE_BYTES = 256 * 2**20
 
 
-class Table:
+class Table(ByPath):
     """A table, one entry a row. Its picture column holds bytes, or {bytes, path} as Hugging Face writes it.
 
     A folder may be what `save_to_disk` of `datasets` wrote, or lies on the Hugging Face Hub: all its parts are read.
