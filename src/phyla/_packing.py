@@ -26,6 +26,7 @@ from phyla._export import leaf_of, put_at, refuse_to_overwrite, suffix_of
 from phyla._progress import Progress
 from phyla._steps import Steps, usable_threads
 from phyla.engine import LOCAL, open_engine
+from phyla.store import lance_package
 from phyla.types import UNSORTED, PhylaError
 
 if TYPE_CHECKING:
@@ -292,12 +293,7 @@ def _lance(packed: Pack, path: Path, project: Opened, images: bool) -> None:
     """A dataset with a column of vectors for each network; one that is there gets a new version, and keeps the old."""
     import pyarrow as pa
 
-    try:
-        import lance
-    except ImportError as missing:
-        raise PhylaError(
-            "Writing a Lance dataset needs the package pylance, which is not installed.", "pip install 'phyla[lance]'"
-        ) from missing
+    lance = lance_package()
     steps = Steps(project.store, 1, Progress(quiet=True))
     stages: Sequence[str] = project._current("features")
     names = _columns_of(project._current("backbones"))

@@ -40,6 +40,7 @@ def _parser() -> argparse.ArgumentParser:
         add("--no-report", dest="report", action="store_false", help="draw no map and no report")
         add("--seed", type=int, help="the same seed gives the same groups (default: 0)")
         add("--engine", default="local", metavar="ENGINE", help="local, ray, or ray://HOST:10001 (default: local)")
+        add("--store", help="what to keep the networks' features in: npy or lance (default: npy)")
         add("--anew", action="store_true", help="group anew what is sorted already (default: keep its groups)")
         work(add)
 
@@ -174,7 +175,7 @@ def _parser() -> argparse.ArgumentParser:
 def _sort(args: argparse.Namespace) -> Any:
     from phyla.project import Project, sort
 
-    names = "groups method effort domains agreement seed anew report engine threads quiet"
+    names = "groups method effort domains agreement seed anew report engine store threads quiet"
     options: dict[str, Any] = {name: getattr(args, name) for name in names.split()}
     options["backbone"] = [name.strip() for name in args.backbone.split(",")] if args.backbone else None
     if args.source is None:

@@ -30,6 +30,7 @@ from phyla._steps import (
 from phyla._telling import draw, score_rows
 from phyla.cluster import FEWEST, compare, leading
 from phyla.engine import LOCAL, limited
+from phyla.store import kind_of_store
 from phyla.types import UNSORTED, PhylaError
 
 __all__ = ["DEFAULT_BACKBONES", "Project", "score_rows", "sort"]
@@ -74,6 +75,7 @@ class Project(Explaining):
         anew: bool = False,
         report: bool = True,
         engine: str = LOCAL,
+        store: str | None = None,
         threads: int | None = None,
         quiet: bool = True,
     ) -> dict[str, Any]:
@@ -103,6 +105,8 @@ class Project(Explaining):
         report : draw the map and the report; without it the groups are there sooner.
         engine : "local", or "ray": processes of Ray on this machine or, as ray://HOST:10001, on a cluster whose
             nodes see the images and the project under the same names. The result is the same, byte by byte.
+        store : "npy", files of arrays, by default; or "lance", where many write to one project on an object store, or
+            other tools shall read what the networks say. A project keeps to one.
         threads : at most this many; all of the machine's by default.
 
         Returns
@@ -125,6 +129,7 @@ class Project(Explaining):
         wanted = Wanted.of(self.store, groups, method, effort, domains, seed, anew)
         plugins.check("cluster", wanted.method)
         plugins.check("engine", engine.partition("://")[0])
+        kept = kind_of_store(self.store, store)
         if backbone is None:
             as_before = "groups" in meta and (wanted.keeps or effort is None)
             backbone = meta["backbones"] if as_before else EFFORTS[wanted.effort]
@@ -147,7 +152,7 @@ class Project(Explaining):
                 raise PhylaError(
                     f"{self.store.place} holds the images of {meta['source']}.", "Name another folder with --project."
                 )
-            self.store.update_meta(source=opened.path)
+            self.store.update_meta(source=opened.path, **kept)
             steps = Steps(self.store, threads, Progress(quiet), engine)
             # Files are read while the first networks load, and pictures looked at while the method is imported, which
             # takes most of a second.

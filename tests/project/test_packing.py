@@ -186,7 +186,7 @@ def test_without_the_package_it_says_what_to_install(
     mixed: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "lance", None)
-    with pytest.raises(PhylaError, match="needs the package pylance") as told:
+    with pytest.raises(PhylaError, match="Lance needs the package pylance") as told:
         mixed.export(tmp_path / "out.lance")
     assert told.value.hint == "pip install 'phyla[lance]'" and not os.listdir(tmp_path)
 
