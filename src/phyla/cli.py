@@ -167,7 +167,7 @@ def _sort(args: argparse.Namespace) -> Any:
     from phyla.project import Project, sort
 
     names = "groups method effort domains agreement seed anew report engine threads quiet"
-    options: dict[str, Any] = {name: getattr(args, name) for name in names.split()}
+    options: dict[str, Any] = {n: getattr(args, n) for n in names.split() if hasattr(args, n)}
     options["backbone"] = [name.strip() for name in args.backbone.split(",")] if args.backbone else None
     if args.source is None:
         if args.project is None:
