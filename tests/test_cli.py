@@ -226,7 +226,7 @@ def test_an_interrupt_is_told_in_a_line(
     monkeypatch.setattr(sources, "scan", stop)
     status, out, err = run("sort", photos, "-o", tmp_path / "p", "--backbone", "fake", "-q")
     assert (status, out) == (130, "")
-    assert err.splitlines() == ["phyla: stopped; run the same command again to go on."]
+    assert err.splitlines() == ["phyla: stopped. The same command goes on where it was."]
 
 
 def test_a_fault_of_our_own_is_not_hidden(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -62,7 +62,7 @@ def audit(
 
         def measured() -> Mapping[str, NDArray[Any]]:
             with project.store.writing():
-                return Steps(project.store, threads, progress).measure(images, project._source.read)
+                return Steps(project.store, threads, progress).measure(images, project._fetch)
 
         def facts() -> dict[str, NDArray[Any]]:
             told = cached["measured"]()

@@ -81,6 +81,9 @@ class Opened:
         place = self._current("source")
         return self._keep("source", (place, self._current("images")), lambda: sources.open_source(place))
 
+    def _fetch(self, uri: str) -> bytes:
+        return sources.fetch(self._source, uri)
+
     @property
     def X(self) -> NDArray[np.float32]:
         """(n, d) the networks' whitened principal components, side by side."""

@@ -57,7 +57,7 @@ def predict(
     threads = usable_threads(threads)
     classifier = read_chain(Path(model))
     opened = sources.open_source(source)
-    entries = opened.entries()
+    entries = sources.listed(opened)
     with limited(threads):
         if to is None:
             columns = list(_look(classifier, opened, entries, 0, threads, Progress(quiet)))

@@ -36,7 +36,7 @@ class Steps:
 
     def scan(self, source: sources.Source) -> dict[str, NDArray[Any]]:
         """The table of everything listed; reads only files that are new or changed since the last time."""
-        entries = source.entries()
+        entries = sources.listed(source)
         known = {}
         shards = self.store.shards("scan", "parquet")
         columns = ("uri", "size", "stamp", "id", "width", "height", "fault")
@@ -332,7 +332,7 @@ def clusterer_of(recipe: Recipe, blocks: list[int], threads: int = 1) -> Any:
 
 def open_picture(source: sources.Source, uri: str, at_least: int) -> NDArray[np.uint8]:
     try:
-        return sources.decode(source.read(uri), at_least)
+        return sources.decode(sources.fetch(source, uri), at_least)
     except OSError as fault:
         raise PhylaError(fault.strerror or str(fault)) from fault
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
-from collections.abc import Callable, Sequence
-from typing import Any
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NoReturn
 
 from phyla import __version__, _plain
 from phyla.types import PhylaError
@@ -404,25 +407,64 @@ def _methods(args: argparse.Namespace) -> Any:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; the exit status is 0, 2 for a fault the user can mend, 130 for an interrupt."""
+    """Run one command; the status is 0, 2 for a fault the user can mend, 130 or 143 where it was told to stop."""
     args = _parser().parse_args(argv)
     try:
-        told, plain = args.run(args)
-        _print(json.dumps(told, indent=1, ensure_ascii=False) if args.json else plain(told))
-        if getattr(args, "open", False):
-            from phyla.app import serve
-            from phyla.project import Project
+        with _stoppable():
+            told, plain = args.run(args)
+            _print(json.dumps(told, indent=1, ensure_ascii=False) if args.json else plain(told))
+            if getattr(args, "open", False):
+                from phyla.app import serve
+                from phyla.project import Project
 
-            serve(Project(args.project))
+                serve(Project(args.project))
     except PhylaError as fault:
         print(f"phyla: {fault.message}", file=sys.stderr)
         if fault.hint:
             print(f"  {fault.hint}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("phyla: stopped; run the same command again to go on.", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as stop:
+        print("phyla: stopped. The same command goes on where it was.", file=sys.stderr)
+        return stop.args[0] if stop.args else 128 + signal.SIGINT
+    except OSError as fault:  # of the disk or a network, which no code of ours can mend
+        if fault.errno is None:
+            raise
+        print(f"phyla: {fault.filename or 'A file'}: {fault.strerror}.", file=sys.stderr)
+        print("  Look after the disk, or the network, and run the same command again.", file=sys.stderr)
+        return 2
     return 0
+
+
+def run() -> NoReturn:
+    """Run the command that this process was started for."""
+    status = main()
+    if status > 128:  # workers may wait for a stalled mount for ever; nobody waits for them
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """Have SIGTERM stop a command as Ctrl-C does: every `with` and `finally` runs. A second one ends it at once."""
+
+    def stop(number: int, frame: Any) -> None:
+        for each in caught:
+            signal.signal(each, lambda number, frame: os._exit(128 + number))
+        raise KeyboardInterrupt(128 + number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    # One that is ignored (nohup, a job in the background of a script) stays so.
+    caught = [s for s in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(s) is not signal.SIG_IGN]
+    before = [signal.signal(each, stop) for each in caught]
+    try:
+        yield
+    finally:
+        for each, was in zip(caught, before, strict=True):
+            signal.signal(each, was)
 
 
 def _print(text: str) -> None:

@@ -200,7 +200,7 @@ class Project(Explaining):
 
         if Path(to).suffix.lower() in (".csv", ".parquet"):
             return write_rows(self.rows(), Path(to), force)
-        return write_tree(self.rows(), self._source.read, Path(to), copy, force)
+        return write_tree(self.rows(), self._fetch, Path(to), copy, force)
 
     def train(
         self,
@@ -277,7 +277,7 @@ class Project(Explaining):
             progress = Progress(quiet)
             narrow = self._narrow
             judge = self._judge()
-            entries = opened.entries()
+            entries = sources.listed(opened)
             with progress("reading", len(entries), len(entries)) as advance:
                 table = as_table(**scan_all(opened, entries, threads, advance))
             images = images_of(table, opened)
