@@ -235,7 +235,8 @@ class Opened:
         return self.folder / "report.html"
 
     def show(self) -> dict[str, Any]:
-        """The figures: `images` (files seen), `unique`, `copies`, `unreadable`, `groups`, `unsorted`, and more."""
+        """The figures: `images` (files seen), `unique`, `copies`, `unreadable`, `changed` (files, at the last sort),
+        `groups`, `unsorted`, and more."""
         table, grouping, said, labels = self._table, self.grouping, self.said, self.labels
         unreadable = int((table["row"] < 0).sum())
         sorted_ = grouping.labels >= 0
@@ -251,6 +252,7 @@ class Opened:
             "unique": len(grouping.best),
             "copies": len(table["uri"]) - unreadable - len(grouping.best),
             "unreadable": unreadable,
+            "changed": self.store.meta().get("changed", 0),
             "groups": int((sizes > 0).sum()),
             "unsorted": int((grouping.labels == UNSORTED).sum()),
             "strength": round(grouping.scores["strength"], 4),

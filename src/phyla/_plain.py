@@ -15,6 +15,8 @@ def summary(told: dict[str, Any]) -> str:
         f"{count(told['groups'], 'group')}; {count(told['unsorted'], 'image')} left unsorted, "
         f"mean agreement {told['strength']:.0%}.",
     ]
+    if told["changed"]:
+        lines.append(f"{count(told['changed'], 'file')} changed since the last time, and looked at anew.")
     lines += _grown(told)
     for group in told["sizes"][:_SHOWN]:
         label = group["name"] or f"group {group['group']}"

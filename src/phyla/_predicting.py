@@ -19,7 +19,7 @@ from phyla import backbones, plugins, sources
 from phyla._export import refuse_to_overwrite
 from phyla._progress import Progress
 from phyla._steps import limited, open_picture, usable_threads
-from phyla.store import Busy, Store
+from phyla.store import Busy, Store, plain
 from phyla.train import Chain, read_chain
 from phyla.types import Images, PhylaError, Recipe
 
@@ -122,10 +122,6 @@ def _count(parts: Iterable[Columns]) -> dict[str, Any]:
 def _aside(to: Path) -> Iterator[Store]:
     """A hidden folder beside `to`, for shards; gone when all is done."""
     folder = to.with_name(f".{to.name}.phyla")
-    try:
-        to.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as fault:
-        raise PhylaError(f"{to} can't be written: {fault.strerror}.", "Give another name.") from fault
     store = Store.create(folder)
     try:
         with store.writing():
@@ -133,6 +129,10 @@ def _aside(to: Path) -> Iterator[Store]:
             yield store
     except Busy as busy:
         raise PhylaError(f"Another process is writing {to}.", "Wait until it ends, or give another name.") from busy
+    except PhylaError as fault:
+        if isinstance(fault.__cause__, OSError):
+            raise plain(fault.__cause__, to, "Give another name.") from fault
+        raise
     shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from phyla._progress import Progress
 from phyla.audit import MEASURE_SIDE, MEASURE_VERSION, facts, gather, measure
 from phyla.engine import cores
 from phyla.store import Store, read_array
-from phyla.types import Images, PhylaError, Recipe
+from phyla.types import Images, PhylaError, Recipe, Unread
 
 COMPONENTS = 256  # axes kept of each network: groups are found in the first and told apart in all of them
 _SCAN_TASK, _SCAN_SHARD = 8, 8192  # files a task and a shard of the scan
@@ -28,11 +28,15 @@ _BLOCK = 4096  # rows of wide features held at a time
 
 @dataclass(frozen=True)
 class Steps:
-    """From a source to groups, in the order below; each step returns its table, or the names of its stages."""
+    """From a source to groups, in the order below; each step returns its table, or the names of its stages.
+
+    `lost` : images (their ids) that could not be read any more when they were looked at, and why.
+    """
 
     store: Store
     threads: int
     progress: Progress
+    lost: dict[str, str] = field(default_factory=dict)
 
     def scan(self, source: sources.Source) -> dict[str, NDArray[Any]]:
         """The table of everything listed; reads only files that are new or changed since the last time."""
@@ -100,13 +104,20 @@ class Steps:
                 rows = np.flatnonzero(of == pattern).tolist()
                 starts = [len(self.store.shards(stages[i], "npy")) for i in ask]
                 shards = backbones.extract(images, rows, [networks[i] for i in ask], run, self.threads, advance)
-                for step, shard in enumerate(shards):
-                    faults = {str(images.ids[row]): reason for row, reason in shard.faults.items()}
+                step = 0
+                for shard in shards:
+                    self.lost.update({str(images.ids[row]): shard.faults[row] for row in shard.unread})
+                    read = ~np.isin(shard.rows, list(shard.unread))
+                    if not read.any():
+                        continue
+                    ids = images.ids[shard.rows[read]]
+                    faults = {str(images.ids[row]): why for row, why in shard.faults.items() if row not in shard.unread}
                     for i, start, X in zip(ask, starts, shard.features, strict=True):
                         name = f"{stages[i]}/{start + step:05}"
                         self.store.write_json(f"{name}.faults.json", faults)
-                        self.store.write_array(f"{name}.ids.npy", images.ids[shard.rows].astype("S"))
-                        self.store.write_array(f"{name}.npy", X)
+                        self.store.write_array(f"{name}.ids.npy", ids.astype("S"))
+                        self.store.write_array(f"{name}.npy", X[read])
+                    step += 1
         return stages
 
     def features(self, stage: str, ids: NDArray[np.str_]) -> Iterator[NDArray[np.float32]]:
@@ -138,9 +149,10 @@ class Steps:
     ) -> tuple[dict[str, NDArray[Any]], Images]:
         """`table` and `images` after decoding: a broken picture has its reason in the one and no row in the other.
 
-        The column `row` says where in `images` each file is, −1 for one that can't be read.
+        So has one that was read at first, and could not be read again when the networks looked at it. The column `row`
+        says where in `images` each file is, −1 for one that can't be read.
         """
-        faults: dict[str, str] = {}
+        faults = dict(self.lost)
         for path in self.store.shards(stage, "faults.json"):
             faults |= self.store.read_json(f"{stage}/{path.name}")
         good = ~np.isin(images.ids, list(faults))
@@ -213,6 +225,8 @@ class Steps:
             for row in task:
                 try:
                     data = read(images.uris[row])
+                    if sources.id_of(data) != images.ids[row]:
+                        raise PhylaError("it was changed")
                     told.append(facts(data) | measure(sources.decode(data, MEASURE_SIDE)))
                 except (OSError, PhylaError) as fault:
                     why = getattr(fault, "message", str(fault))
@@ -262,12 +276,12 @@ def images_of(table: dict[str, NDArray[Any]], source: sources.Source) -> Images:
     _, first = np.unique(table["id"], return_index=True)
     first.sort()
     first = first[[table["fault"][i] is None for i in first]]
-    uris = table["uri"][first]
+    uris, ids = table["uri"][first], table["id"][first]
 
     def open_row(row: int, at_least: int) -> NDArray[np.uint8]:
-        return open_picture(source, uris[row], at_least)
+        return open_picture(source, uris[row], at_least, ids[row])
 
-    return Images(table["id"][first], uris, table["width"][first], table["height"][first], open_row)
+    return Images(ids, uris, table["width"][first], table["height"][first], open_row)
 
 
 def some(images: Images, rows: NDArray[np.integer]) -> Images:
@@ -330,11 +344,15 @@ def clusterer_of(recipe: Recipe, blocks: list[int], threads: int = 1) -> Any:
     return clusterer.set_params(**{k: v for k, v in offered.items() if k in clusterer.get_params()})
 
 
-def open_picture(source: sources.Source, uri: str, at_least: int) -> NDArray[np.uint8]:
+def open_picture(source: sources.Source, uri: str, at_least: int, id: str | None = None) -> NDArray[np.uint8]:
+    """The picture at `uri`, if its bytes are still those of `id`."""
     try:
-        return sources.decode(sources.fetch(source, uri), at_least)
+        data = sources.fetch(source, uri)
     except OSError as fault:
-        raise PhylaError(fault.strerror or str(fault)) from fault
+        raise Unread(fault.strerror or str(fault)) from fault
+    if id is not None and sources.id_of(data) != id:
+        raise Unread("changed while it was read")
+    return sources.decode(data, at_least)
 
 
 def words_of(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -77,8 +78,9 @@ class Project(Explaining):
     ) -> dict[str, Any]:
         """Sort the images at `source` (by default where they came from last time) and write the report.
 
-        Everything that is already there is used again: a killed run goes on where it was, and only new or changed files
-        are read. 50,000 small images take 22 minutes of CPU time with the three bundled networks.
+        Everything that is already there is used again: a killed run goes on where it was, and only files that are new
+        or changed, by their size or their time, are read. 50,000 small images take 22 minutes of CPU time with the
+        three bundled networks.
 
         A project that is sorted already keeps its groups, its map and its spread labels, and what is new is placed
         among them: 1,000 images among 60,000 in some 20 seconds. It is grouped anew if it is asked for other groups
@@ -147,6 +149,7 @@ class Project(Explaining):
             begun = [aside.submit(steps.begin, card) for card in cards]
             loading = aside.submit(plugins.load, "cluster", wanted.method)
             table = steps.scan(opened)
+            changed = self._changed(table)
             images = images_of(table, opened)
             if not len(images):
                 first = next((f for f in table["fault"] if f), "")
@@ -179,7 +182,7 @@ class Project(Explaining):
                 agreement = grouper.AGREEMENT if agreement is None else agreement
             # Everything lies there under its own name before the one file that says what is current is replaced.
             self.store.update_meta(
-                images=steps.keep(table), backbones=[c.name for c in cards], agreement=agreement,
+                images=steps.keep(table), changed=changed, backbones=[c.name for c in cards], agreement=agreement,
                 **told | {"map": told["map"] if report else None},
             )  # fmt: skip
             if len(images) >= INDEXED:
@@ -188,6 +191,15 @@ class Project(Explaining):
                 growth.tidy(told)
             draw(self, steps.progress)
         return self.show()
+
+    def _changed(self, table: Mapping[str, NDArray[Any]]) -> int:
+        """How many files are others than those that lay there the last time."""
+        was: dict[str, str] = {}
+        with suppress(OSError, PhylaError):  # nothing was sorted yet, or that table is gone
+            last = self.store.read_table(self._current("images"), ("uri", "id"))
+            was = dict(zip(last["uri"].tolist(), last["id"].tolist(), strict=True))
+        told = zip(table["uri"].tolist(), table["id"].tolist(), strict=True)
+        return sum(bool(id) and was.get(uri, id) not in ("", id) for uri, id in told)
 
     # ---- what she takes away
 

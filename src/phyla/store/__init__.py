@@ -13,6 +13,6 @@
 A file is either there and whole or not there. Nothing is a pickle.
 """
 
-from phyla.store._files import FORMAT, Busy, Store, read_array
+from phyla.store._files import FORMAT, Busy, Store, plain, read_array
 
-__all__ = ["FORMAT", "Busy", "Store", "read_array"]
+__all__ = ["FORMAT", "Busy", "Store", "plain", "read_array"]

@@ -54,7 +54,7 @@ class Store:
         try:
             leftovers = {p.name for p in folder.iterdir()} - {"lock", "tmp"} if folder.exists() else set()
         except OSError as fault:
-            raise _plain(fault, folder) from fault
+            raise plain(fault, folder) from fault
         if leftovers:
             raise PhylaError(f"{folder} is not empty and is no Phyla project.", "Name another folder with --project.")
         return store
@@ -109,14 +109,16 @@ class Store:
             with lock:
                 # Only a writer that was killed leaves anything here.
                 shutil.rmtree(self._tmp, ignore_errors=True)
-                yield
-                shutil.rmtree(self._tmp, ignore_errors=True)
+                try:
+                    yield
+                finally:
+                    shutil.rmtree(self._tmp, ignore_errors=True)
         except filelock.Timeout as busy:
             raise Busy(
                 f"Another process is working on {self.folder}.", "Wait until it ends, or name another --project."
             ) from busy
         except OSError as fault:
-            raise _plain(fault, self.folder) from fault
+            raise plain(fault, self.folder) from fault
 
     # ---- files
 
@@ -216,7 +218,7 @@ class Store:
         except filelock.Timeout as busy:
             raise Busy(f"Another process is writing {self.folder / name}.", "Try again in a moment.") from busy
         except OSError as fault:
-            raise _plain(fault, self.folder) from fault
+            raise plain(fault, self.folder) from fault
 
     def append(self, name: str, value: Mapping[str, Any]) -> None:
         """Add one line of JSON to a log, durable when this returns. A torn last line of a killed writer is dropped."""
@@ -251,10 +253,11 @@ def _damaged(path: Path, fault: Exception) -> PhylaError:
     return PhylaError(f"{path} is damaged: {fault}.", "Remove it and run the same command again.")
 
 
-def _plain(fault: OSError, folder: Path) -> PhylaError:
+def plain(fault: OSError, place: Path, elsewhere: str = "Name another folder with --project.") -> PhylaError:
+    """What kept the disk from taking `place`; `elsewhere` is the way out where nothing can be written there."""
     match fault.errno:
         case errno.ENOSPC | errno.EDQUOT:
-            return PhylaError(f"The disk of {folder} is full.", "Free some space and run the same command again.")
+            return PhylaError(f"The disk of {place} is full.", "Free some space and run the same command again.")
         case errno.EACCES | errno.EPERM | errno.EROFS:
-            return PhylaError(f"{folder} can't be written to.", "Name another folder with --project.")
-    return PhylaError(f"{fault.filename or folder}: {fault.strerror or fault}.", "Run the same command again.")
+            return PhylaError(f"{place} can't be written to.", elsewhere)
+    return PhylaError(f"{fault.filename or place}: {fault.strerror or fault}.", "Run the same command again.")
