@@ -17,7 +17,6 @@ from typing import Any
 
 import _killed
 import pytest
-from conftest import PLUGIN, QUICK, paint
 
 from phyla import _steps, sources
 from phyla.cli import main
@@ -27,6 +26,19 @@ from phyla.types import PhylaError
 
 STOPPED = "phyla: stopped. The same command goes on where it was."
 HERE = Path(__file__).parent
+QUICK: dict[str, Any] = {"backbone": ["fake"], "groups": 3, "threads": 1, "report": False}
+Paint = Callable[[Path, str, int], None]
+
+
+@pytest.fixture
+def paint(make_photos: Callable[..., Path], tmp_path: Path) -> Paint:
+    """(path, colour, number): write the picture `number` of a colour."""
+
+    def write(path: Path, colour: str, number: int) -> None:
+        made = make_photos(tmp_path / "painted", each=1, colours=(colour,), start=number)
+        shutil.copyfile(made / f"{colour}_{number:03}.png", path)
+
+    return write
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +47,7 @@ def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def environment(**more: str) -> dict[str, str]:
-    path = os.pathsep.join([str(PLUGIN), *(p for p in sys.path if p)])
+    path = os.pathsep.join([str(HERE.parent / "plugin"), *(p for p in sys.path if p)])
     return os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"} | more
 
 
@@ -358,7 +370,7 @@ class TestChanging:
 
     @pytest.mark.parametrize("change", ["gone", "other"])
     def test_between_reading_and_looking(
-        self, own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
+        self, own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str, paint: Paint
     ) -> None:
         """Nothing false is kept of it: neither that it is broken, nor what lay there later for what lay there first."""
         path = own / "red_003.png"
@@ -380,7 +392,9 @@ class TestChanging:
         assert project.show()["unreadable"] == 0
         assert (project.X == fresh.X).all(), "described as if nothing had been"
 
-    def test_other_pictures_under_old_names(self, own: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    def test_other_pictures_under_old_names(
+        self, own: Path, tmp_path: Path, paint: Paint, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         project = sort(own, tmp_path / "p", **QUICK)
         assert project.show()["changed"] == 0
         project.confirm([str(own / "red_001.png")], "red")
@@ -400,7 +414,7 @@ class TestChanging:
         assert "person" not in project.rows()["origin"], "it was said of another picture"
         assert main(argv) == 0 and "changed" not in capsys.readouterr().out
 
-    def test_an_audit_does_not_measure_another_picture(self, own: Path, tmp_path: Path) -> None:
+    def test_an_audit_does_not_measure_another_picture(self, own: Path, tmp_path: Path, paint: Paint) -> None:
         project = sort(own, tmp_path / "p", **QUICK)
         paint(own / "red_001.png", "blue", 77)
         with pytest.raises(PhylaError, match=r"red_001\.png can't be read any more: it was changed"):
