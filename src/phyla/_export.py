@@ -49,7 +49,7 @@ def beside(path: Path) -> Iterator[Path]:
     except filelock.Timeout as busy:
         raise Busy(f"Another process is writing {path}.", "Wait until it ends, or give another name.") from busy
     except OSError as fault:
-        raise plain(fault, path, "Give another name.") from fault
+        raise plain(fault, str(path), "Give another name.") from fault
 
 
 @contextmanager

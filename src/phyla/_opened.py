@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phyla import sources
-from phyla._steps import open_picture
+from phyla._tasks import open_picture
 from phyla.cluster import leading
 from phyla.label import Replay, Said
-from phyla.store import Store, read_array
+from phyla.store import Store
 from phyla.types import ORIGINS, UNSORTED, Edit, Finding, Grouping, Images, Labels, PhylaError
 
 LOG = "edits.jsonl"
@@ -30,9 +30,8 @@ class Opened:
     """
 
     def __init__(self, folder: str | Path, *, create: bool = False) -> None:
-        path = Path(folder)
-        self.store = Store.create(path) if create else Store.open(path)
-        self.folder = path
+        self.store = Store.create(folder) if create else Store.open(folder)
+        self.folder = self.store.folder
         self._reading = RLock()
         self._held: dict[str, tuple[Any, Any]] = {}
         self._edits: tuple[list[Edit], int] = [], 0  # of the log up to that byte
@@ -46,7 +45,7 @@ class Opened:
             return kept
 
     def _array(self, stage: str, name: str) -> NDArray[Any]:
-        return read_array(self.store.folder / stage / f"{name}.npy")
+        return self.store.array(f"{stage}/{name}.npy")
 
     @property
     def _table(self) -> dict[str, NDArray[Any]]:
@@ -56,7 +55,9 @@ class Opened:
 
     def _current(self, what: str) -> Any:
         if what not in (meta := self.store.meta()):
-            raise PhylaError(f"{self.folder} is not sorted yet.", f"phyla sort PHOTOS --project {self.folder}")
+            raise PhylaError(
+                f"{self.store.place} is not sorted yet.", f"phyla sort PHOTOS --project {self.store.place}"
+            )
         return meta[what]
 
     @property
@@ -106,7 +107,7 @@ class Opened:
         return self._near_of(self._current("reduced"))
 
     def _near_of(self, reduced: Sequence[str]) -> NDArray[np.float32]:
-        spaces = (read_array(self.store.folder / stage / "X.npy", mmap=True) for stage in reduced)
+        spaces = (self.store.array(f"{stage}/X.npy", mmap=True) for stage in reduced)
         return np.hstack([leading(X, (X.shape[1],)) for X in spaces])
 
     @property
@@ -281,7 +282,7 @@ class Opened:
             "backbones": self._current("backbones"),
             "method": grouping.recipe.method,
             "source": self._current("source"),
-            "project": str(self.folder),
+            "project": self.store.place,
             "report": str(self.report) if self.report.exists() else None,
         }
 
@@ -293,7 +294,7 @@ class Opened:
         of them belonging to nothing that was there then. `anew` : whether it is time to group anew.
         """
         stage = self._current("groups")
-        if not (self.store.folder / stage / "grown.json").exists():
+        if not self.store.has(f"{stage}/grown.json"):
             return None
         told: dict[str, Any] = self._keep("drift", stage, lambda: self.store.read_json(f"{stage}/grown.json"))
         return told

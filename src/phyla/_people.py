@@ -20,8 +20,9 @@ from phyla._needs import needs
 from phyla._opened import LOG
 from phyla._progress import Progress
 from phyla._spreading import spread
-from phyla._steps import Steps, limited, usable_threads, words_of
+from phyla._steps import Steps, usable_threads, words_of
 from phyla._telling import draw
+from phyla.engine import limited
 from phyla.label.zero_shot import TEMPLATES, class_vectors, name_groups, prompt_weights, refine
 from phyla.neighbors import nearest_neighbors
 from phyla.store import Busy
@@ -84,7 +85,7 @@ class People(Looking):
         edits = self.edits
         if seq is None:
             if not (standing := in_force(edits)):
-                raise PhylaError("There is nothing to undo.", f"phyla label {self.folder} ANSWERS.csv")
+                raise PhylaError("There is nothing to undo.", f"phyla label {self.store.place} ANSWERS.csv")
             seq = standing[-1].seq
         if seq not in {edit.seq for edit in edits}:
             raise PhylaError(f"There is no edit {seq}.", f"There are {len(edits)}, from 0.")
@@ -205,7 +206,7 @@ class People(Looking):
             if lacking:
                 raise PhylaError(
                     f"{method} goes by the {lacking[0]} of a spread, and there is none yet.",
-                    f"Answer what phyla suggest {self.folder} asks, then phyla spread {self.folder}.",
+                    f"Answer what phyla suggest {self.store.place} asks, then phyla spread {self.store.place}.",
                 )
             removed = self.said.removed  # images without an answer, that nobody shall be asked about
             asked = ask(min(n + int(removed.sum()), len(removed)), np.random.default_rng(seed), **given)
@@ -357,7 +358,7 @@ class People(Looking):
             raise PhylaError(f"An error of {error} can't be aimed at.", "Give a share between 0 and 1, such as 0.02.")
         answers, classes = self._answers()
         if not len(classes):
-            raise PhylaError("Nothing is labelled yet, so nothing can be spread.", f"phyla suggest {self.folder}")
+            raise PhylaError("Nothing is labelled yet, so nothing can be spread.", f"phyla suggest {self.store.place}")
         version = plugins.load("label.spread", method).VERSION
         threads, progress, seen = usable_threads(threads), Progress(quiet), len(self.edits)
         digest = sha256(answers.tobytes() + repr(classes).encode()).hexdigest()

@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 from phyla import backbones, plugins, sources
 from phyla._export import refuse_to_overwrite
 from phyla._progress import Progress
-from phyla._steps import limited, open_picture, usable_threads
+from phyla._steps import usable_threads
+from phyla._tasks import open_picture
+from phyla.engine import limited
 from phyla.store import Busy, Store, plain
 from phyla.train import Chain, read_chain
 from phyla.types import Images, PhylaError, Recipe
@@ -67,12 +69,12 @@ def predict(
             recipe = Recipe("predicted", "onnx", {"decoder": sources.DECODER_VERSION},
                             (classifier.sha256, _digest(entries)), _VERSION)  # fmt: skip
             stage = store.stage(recipe)
-            start, number = sum(len(part["uri"]) for part in _kept(store, stage)), len(_shards(store, stage))
+            start, number = sum(len(part["uri"]) for part in _kept(store, stage)), len(store.shards(stage, "parquet"))
             for part in _look(classifier, opened, entries, start, threads, Progress(quiet)):
                 store.write_table(f"{stage}/{number:05}.parquet", _as_arrow(part))
                 number += 1
             told = _count(_kept(store, stage))
-            _join(_shards(store, stage), Path(to))
+            _join([store.path(name) for name in store.shards(stage, "parquet")], Path(to))
     return {"to": str(to), **told}
 
 
@@ -131,7 +133,7 @@ def _aside(to: Path) -> Iterator[Store]:
         raise PhylaError(f"Another process is writing {to}.", "Wait until it ends, or give another name.") from busy
     except PhylaError as fault:
         if isinstance(fault.__cause__, OSError):
-            raise plain(fault.__cause__, to, "Give another name.") from fault
+            raise plain(fault.__cause__, str(to), "Give another name.") from fault
         raise
     shutil.rmtree(folder, ignore_errors=True)
 
@@ -143,13 +145,9 @@ def _digest(entries: Iterable[sources.Entry]) -> str:
     return digest.hexdigest()
 
 
-def _shards(store: Store, stage: str) -> list[Path]:
-    return store.shards(stage, "parquet")
-
-
 def _kept(store: Store, stage: str) -> Iterator[Columns]:
-    for path in _shards(store, stage):
-        yield store.read_table(f"{stage}/{path.name}", ("uri", "class", "defer", "fault"))
+    for name in store.shards(stage, "parquet"):
+        yield store.read_table(name, ("uri", "class", "defer", "fault"))
 
 
 def _as_arrow(part: Columns) -> dict[str, pa.Array]:

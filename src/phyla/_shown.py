@@ -18,7 +18,7 @@ from phyla._opened import Opened
 from phyla._tree import Tree, divide, in_line
 from phyla.audit import MEASURE_VERSION
 from phyla.cluster import leading
-from phyla.store import plain, read_array
+from phyla.store import plain
 from phyla.types import UNSORTED, PhylaError, Recipe
 
 Rows = NDArray[np.int32]
@@ -94,7 +94,7 @@ class Shown(Opened):
 
         def blocks() -> Iterator[NDArray[np.floating]]:
             for start in range(0, len(self.images), _BLOCK):
-                spaces = (read_array(self.store.folder / stage / "X.npy", mmap=True) for stage in reduced)
+                spaces = (self.store.array(f"{stage}/X.npy", mmap=True) for stage in reduced)
                 yield np.hstack([leading(X[start : start + _BLOCK], (X.shape[1],)) for X in spaces])
 
         return self._on_disk(sha256(repr(reduced).encode()).hexdigest()[:12], blocks)
@@ -113,7 +113,7 @@ class Shown(Opened):
                         _write_blocks(path, len(self.images), blocks())
                 if not path.exists():
                     path = self._write_elsewhere(path.name, blocks)
-        return read_array(path, mmap=True)  # mapped anew each time: what was touched does not pile up
+        return np.load(path, mmap_mode="r")  # mapped anew each time: what was touched does not pile up
 
     def _write_elsewhere(self, name: str, blocks: Callable[[], Iterable[NDArray[np.floating]]]) -> Path:
         place = gettempdir()
@@ -123,7 +123,7 @@ class Shown(Opened):
             if not path.exists():
                 _write_blocks(path, len(self.images), blocks())
         except OSError as fault:
-            raise plain(fault, Path(place), "Have TMPDIR name a folder with room.") from fault
+            raise plain(fault, place, "Have TMPDIR name a folder with room.") from fault
         return path
 
     def _vectors_of(self, rows: NDArray[np.integer]) -> NDArray[np.float32]:
@@ -304,17 +304,17 @@ class Shown(Opened):
     def _make_times(self) -> NDArray[np.int64]:
         images, store = self.images, self.store
         dates = np.full(len(images), "", "<U19")
-        stage = store.folder / (measured := Recipe("measured", "pictures", {}, (), MEASURE_VERSION)).room / measured.key
+        measured = Recipe("measured", "pictures", {}, (), MEASURE_VERSION)
         order = np.argsort(images.ids)
-        for path in store.shards(f"{measured.room}/{measured.key}", "id.npy"):
-            found, told = read_array(path).astype(str), read_array(stage / path.name.replace(".id.", ".date."))
+        for name in store.shards(f"{measured.room}/{measured.key}", "id.npy"):
+            found, told = store.array(name).astype(str), store.array(name.replace(".id.", ".date."))
             at = order[np.searchsorted(images.ids, found, sorter=order).clip(max=len(order) - 1)]
             fits = images.ids[at] == found
             dates[at[fits]] = told.astype(str)[fits]
         if (dates == "").all():
             changed: dict[str, str] = {}
-            for path in store.shards("scan", "parquet"):
-                part = store.read_table(f"scan/{path.name}")
+            for name in store.shards("scan", "parquet"):
+                part = store.read_table(name, ("uri", "stamp"))
                 changed |= dict(zip(part["uri"].tolist(), part["stamp"].tolist(), strict=True))
             stamps = [changed.get(uri, "") for uri in images.uris.tolist()]
             if all(stamp.isdecimal() for stamp in stamps):

@@ -180,7 +180,7 @@ def _sort(args: argparse.Namespace) -> Any:
         project.sort(**options)
     else:
         project = sort(args.source, args.project, **options)
-    args.project = str(project.folder)
+    args.project = project.store.place
     return project.show(), _plain.summary
 
 

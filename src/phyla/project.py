@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -23,13 +24,13 @@ from phyla._steps import (
     as_table,
     clusterer_of,
     images_of,
-    limited,
     restore,
     scan_all,
     usable_threads,
 )
 from phyla._telling import draw, score_rows
 from phyla.cluster import FEWEST, compare, leading
+from phyla.engine import limited
 from phyla.types import UNSORTED, PhylaError
 
 __all__ = ["DEFAULT_BACKBONES", "Project", "score_rows", "sort"]
@@ -129,7 +130,9 @@ class Project(Explaining):
         threads = usable_threads(threads)
         place = str(source) if source is not None else meta.get("source")
         if place is None:
-            raise PhylaError(f"{self.folder} has no images yet.", f"phyla sort PHOTOS --project {self.folder}")
+            raise PhylaError(
+                f"{self.store.place} has no images yet.", f"phyla sort PHOTOS --project {self.store.place}"
+            )
         opened = sources.open_source(place)
         with ThreadPoolExecutor(1) as aside, self.store.writing(), limited(threads):
             if wanted.effort == "best" and not plugins.load("cluster", wanted.method).EFFORT:
@@ -140,7 +143,7 @@ class Project(Explaining):
                 )
             if meta.get("source", opened.path) != opened.path:
                 raise PhylaError(
-                    f"{self.folder} holds the images of {meta['source']}.", "Name another folder with --project."
+                    f"{self.store.place} holds the images of {meta['source']}.", "Name another folder with --project."
                 )
             self.store.update_meta(source=opened.path)
             steps = Steps(self.store, threads, Progress(quiet))
@@ -160,7 +163,7 @@ class Project(Explaining):
             growth = Growth(self, images) if wanted.keeps else None
             why = growth and growth.too_much
             if growth and not why:
-                growth.describe(steps, cards, begun)
+                growth.describe(steps, opened, cards, begun)
                 table, images = steps.without_broken(table, images, growth.features[0])
                 told = growth.place(steps, images, report)
                 if report and not told["map"]:
@@ -168,7 +171,7 @@ class Project(Explaining):
                 told |= {} if growth.unchanged else {"regrouped": None}
                 agreement = meta["agreement"] if agreement is None else agreement
             else:
-                stages = steps.extract(images, cards, begun)
+                stages = steps.extract(opened, images, cards, begun)
                 table, images = steps.without_broken(table, images, stages[0])
                 reduced = steps.reduce(stages, images)
                 grouper = loading.result()
@@ -281,7 +284,7 @@ class Project(Explaining):
         if [f"{r.room}/{r.key}" for r in made] != self._current("features"):
             raise PhylaError(
                 "This machine would describe images otherwise than the one that sorted them.",
-                f"Sort again here: phyla sort --project {self.folder}",
+                f"Sort again here: phyla sort --project {self.store.place}",
             )
         opened = sources.open_source(source)
         run = plugins.load("engine", "local")
@@ -291,7 +294,7 @@ class Project(Explaining):
             judge = self._judge()
             entries = sources.listed(opened)
             with progress("reading", len(entries), len(entries)) as advance:
-                table = as_table(**scan_all(opened, entries, threads, advance))
+                table = as_table(**scan_all(opened, entries, partial(run, workers=threads), advance))
             images = images_of(table, opened)
             # Of each image, and last of what is none: what the columns say.
             told = {
@@ -368,7 +371,7 @@ class Project(Explaining):
         if n < FEWEST or groups < 2:
             raise PhylaError(
                 f"{n} images in {groups} group{'s' * (groups > 1)} can't be judged.",
-                f"At least {FEWEST} images in 2 groups can: phyla sort --project {self.folder} -k 2",
+                f"At least {FEWEST} images in 2 groups can: phyla sort --project {self.store.place} -k 2",
             )
         threads, progress = usable_threads(threads), Progress(quiet)
         with limited(threads):
@@ -377,4 +380,4 @@ class Project(Explaining):
                 np.concatenate([np.sqrt(self._array(r, "explained_variance_")) for r in reduced]), methods,
                 n_jobs=threads, progress=lambda total: progress("comparing", total, total),
             )  # fmt: skip
-        return told | {"project": str(self.folder)}
+        return told | {"project": self.store.place}

@@ -16,9 +16,10 @@ if TYPE_CHECKING:  # `phyla --help` has no need of NumPy
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["ORIGINS", "Edit", "Finding", "Grouping", "Images", "Labels", "PhylaError", "Recipe", "Unread"]
+__all__ = ["ORIGINS", "Edit", "Finding", "Grouping", "Images", "Labels", "PhylaError", "Recipe"]
 
 UNSORTED = -1  # the label of an image that was left out
+UNREAD = "not read: "  # how a reason begins for which a picture could not be had now, and perhaps can be later
 ORIGINS = ("", "group", "spread", "import", "person", "removed")  # whose word the class of an image is
 
 
@@ -33,10 +34,6 @@ class PhylaError(Exception):
         return f"{self.message}\n{self.hint}" if self.hint else self.message
 
 
-class Unread(PhylaError):
-    """Bytes that could not be read now, or are others than they were, and can perhaps be read later."""
-
-
 @dataclass(frozen=True)
 class Images:
     """The readable images of a collection, exact copies folded into one row.
@@ -45,8 +42,7 @@ class Images:
     uris : (n,) str, where the first copy lies: `FILE`, `FILE#ROW` or `FILE#MEMBER`.
     width, height : (n,) int32, in pixels, as stored (before any EXIF rotation).
     open : row, shortest side wanted → uint8 (h, w, 3) RGB. A picture may come back smaller than it is stored,
-        never with both sides under the wanted one unless it is stored so. Raises `PhylaError` on a broken image, and
-        `Unread` on one that is not there now.
+        never with both sides under the wanted one unless it is stored so. Raises `PhylaError` on a broken image.
     """
 
     ids: NDArray[np.str_]

@@ -384,8 +384,8 @@ class TestChanging:
         with monkeypatch.context() as patch:
             patch.setattr(_steps.Steps, "scan", then_changed)
             told = sort(own, tmp_path / "p", **QUICK).show()
-        why = "No such file or directory" if change == "gone" else "changed while it was read"
-        assert told["unreadable_files"] == [{"uri": str(path), "reason": why}]
+        why = "No such file or directory" if change == "gone" else "it changed meanwhile"
+        assert told["unreadable_files"] == [{"uri": str(path), "reason": f"not read: {why}"}]
         path.write_bytes(kept)
         project = sort(own, tmp_path / "p", **QUICK | {"anew": True})
         fresh = sort(own, tmp_path / "fresh", **QUICK)
@@ -417,7 +417,7 @@ class TestChanging:
     def test_an_audit_does_not_measure_another_picture(self, own: Path, tmp_path: Path, paint: Paint) -> None:
         project = sort(own, tmp_path / "p", **QUICK)
         paint(own / "red_001.png", "blue", 77)
-        with pytest.raises(PhylaError, match=r"red_001\.png can't be read any more: it was changed"):
+        with pytest.raises(PhylaError, match=r"red_001\.png can't be read any more: it changed"):
             project.audit()
 
     def test_one_picture_is_gone_when_all_are_copied(self, own: Path, tmp_path: Path, caplog: Any) -> None:
@@ -452,7 +452,7 @@ class TestSilence:
             assert sort(photos, tmp_path / "p", **QUICK).show()["images"] == 120
         finally:
             logging.getLogger("phyla").removeHandler(hears)
-        assert "red_007.png has given nothing for 0 s" in caplog.text
+        assert "red_007.png has given nothing for" in caplog.text
         assert not _waiting._underway
 
     @pytest.mark.parametrize(

@@ -80,7 +80,7 @@ class Jobs:
                 self._tell()
 
         apart = len(self._project.images) >= _APART
-        place: Any = self._project.folder if apart else self._project
+        place: Any = self._project.store.place if apart else self._project
         error, brought = (_beside if apart else _work)(place, what, options, hear)
         last = self.now or self._told(what)
         if not error:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from phyla.backbones._card import Network, fit
 from phyla.engine import cores
-from phyla.types import Images, PhylaError, Unread
+from phyla.types import Images, PhylaError
 
 # Pictures a task: a network's batch, so that a task stays in its core's cache and the last ones end together.
 TASK = 4
@@ -20,15 +20,11 @@ SHARD = 512 * TASK
 
 @dataclass(frozen=True)
 class Shard:
-    """`features[i]` is network i's (r, dim) of the r `rows`; NaN for a broken one, its reason in `faults`.
-
-    `unread` are those of the broken ones that could not be read at all, and may be another time.
-    """
+    """`features[i]` is network i's (r, dim) of the r `rows`; NaN for a broken one, its reason in `faults`."""
 
     rows: NDArray[np.intp]
     features: list[NDArray[np.floating]]
     faults: dict[int, str]
-    unread: frozenset[int] = frozenset()
 
 
 def extract(
@@ -58,15 +54,12 @@ def extract(
 
     def work(task: Sequence[int]) -> Shard:
         faults: dict[int, str] = {}
-        unread: set[int] = set()
         pictures = []
         for row in task:
             try:
                 pictures.append(images.open(row, needed))
             except PhylaError as fault:
                 faults[row] = fault.message
-                if isinstance(fault, Unread):
-                    unread.add(row)
         asked = np.flatnonzero([row not in faults for row in task])
         features: list[NDArray[np.floating]] = []
         for network in networks:
@@ -81,7 +74,7 @@ def extract(
             if in_doubt and len(features) < len(networks) and len(asked):
                 goes_on = in_doubt([X[asked] for X in features])
                 asked, pictures = asked[goes_on], [p for p, g in zip(pictures, goes_on, strict=True) if g]
-        return Shard(np.array(task, np.intp), features, faults, frozenset(unread))
+        return Shard(np.array(task, np.intp), features, faults)
 
     tasks = (rows[i : i + TASK] for i in range(0, len(rows), TASK))
     done: list[Shard] = []
@@ -100,5 +93,4 @@ def _join(parts: list[Shard]) -> Shard:
         np.concatenate([p.rows for p in parts]),
         [np.concatenate(columns) for columns in zip(*(p.features for p in parts), strict=True)],
         {row: reason for p in parts for row, reason in p.faults.items()},
-        frozenset().union(*(p.unread for p in parts)),
     )
