@@ -61,7 +61,8 @@ class Describe:
             none = np.zeros(len(ids), np.int32)
             images = Images(ids, uris, none, none, open_row)
             run = open_engine(LOCAL)
-            for shard in backbones.extract(images, range(len(ids)), self._networks, run, _THREADS):
+            two = lambda function, tasks, workers: run(function, tasks, _THREADS)  # noqa: E731
+            for shard in backbones.extract(images, range(len(ids)), self._networks, two, 1):
                 keep_shard(self.features, numbers, ids, shard)
         return len(ids)
 

@@ -42,6 +42,7 @@ def _parser() -> argparse.ArgumentParser:
         add("--agreement", type=float, help="leave out images under this strength, 0 to 1 (default: half the votes)")
         add("--no-report", dest="report", action="store_false", help="draw no map and no report")
         add("--seed", type=int, help="the same seed gives the same groups (default: 0)")
+        add("--engine", default="local", metavar="ENGINE", help="local, ray, or ray://HOST:10001 (default: local)")
         add("--anew", action="store_true", help="group anew what is sorted already (default: keep its groups)")
         work(add)
 
@@ -168,10 +169,8 @@ def _parser() -> argparse.ArgumentParser:
 def _sort(args: argparse.Namespace) -> Any:
     from phyla.project import Project, sort
 
-    options: dict[str, Any] = {
-        name: getattr(args, name, None)
-        for name in ("groups", "method", "effort", "domains", "agreement", "seed", "anew", "report", "threads", "quiet")
-    }
+    names = "groups method effort domains agreement seed anew report engine threads quiet"
+    options: dict[str, Any] = {name: getattr(args, name) for name in names.split()}
     options["backbone"] = [name.strip() for name in args.backbone.split(",")] if args.backbone else None
     if args.source is None:
         if args.project is None:

@@ -30,7 +30,7 @@ from phyla._steps import (
 )
 from phyla._telling import draw, score_rows
 from phyla.cluster import FEWEST, compare, leading
-from phyla.engine import limited
+from phyla.engine import LOCAL, limited
 from phyla.types import UNSORTED, PhylaError
 
 __all__ = ["DEFAULT_BACKBONES", "Project", "score_rows", "sort"]
@@ -74,6 +74,7 @@ class Project(Explaining):
         seed: int | None = None,
         anew: bool = False,
         report: bool = True,
+        engine: str = LOCAL,
         threads: int | None = None,
         quiet: bool = True,
     ) -> dict[str, Any]:
@@ -102,6 +103,8 @@ class Project(Explaining):
         seed : two runs with one seed give one result; 0 by default.
         anew : group anew, whatever there is.
         report : draw the map and the report; without it the groups are there sooner.
+        engine : "local", or "ray": processes of Ray on this machine or, as ray://HOST:10001, on a cluster whose
+            nodes see the images and the project under the same names. The result is the same, byte by byte.
         threads : at most this many; all of the machine's by default.
 
         Returns
@@ -123,6 +126,7 @@ class Project(Explaining):
         meta = self.store.meta()
         wanted = Wanted.of(self.store, groups, method, effort, domains, seed, anew)
         plugins.check("cluster", wanted.method)
+        plugins.check("engine", engine.partition("://")[0])
         if backbone is None:
             as_before = "groups" in meta and (wanted.keeps or effort is None)
             backbone = meta["backbones"] if as_before else EFFORTS[wanted.effort]
@@ -146,7 +150,7 @@ class Project(Explaining):
                     f"{self.store.place} holds the images of {meta['source']}.", "Name another folder with --project."
                 )
             self.store.update_meta(source=opened.path)
-            steps = Steps(self.store, threads, Progress(quiet))
+            steps = Steps(self.store, threads, Progress(quiet), engine)
             # Files are read while the first networks load, and pictures looked at while the method is imported, which
             # takes most of a second.
             begun = [aside.submit(steps.begin, card) for card in cards]

@@ -30,6 +30,9 @@ class PhylaError(Exception):
         super().__init__(message)
         self.message, self.hint = message, hint
 
+    def __reduce__(self) -> tuple[type[PhylaError], tuple[str, str]]:
+        return type(self), (self.message, self.hint)  # whole on its way from another process
+
     def __str__(self) -> str:
         return f"{self.message}\n{self.hint}" if self.hint else self.message
 

@@ -9,6 +9,7 @@ A source is one public file that offers one class through `__all__`:
   an entry too, so that no file drops out of a count unseen; `scan` then says what is wrong with it. Left out are
   hidden files, the clutter of desktops (`Thumbs.db`, `desktop.ini`, `__MACOSX`) and Phyla projects.
 - `read(uri) -> bytes`: called from several threads at once, mostly in order. Raises OSError or `PhylaError`.
+- It can be pickled, by its path: workers in other processes read it too.
 - `labels() -> dict[str, str] | None`, only where labels can lie beside the pictures: uri → class.
 
 A uri is `FILE`, `FILE#MEMBER` (archive) or `FILE#ROW` (table, from 0); FILE is an absolute POSIX path or a URL. Uris
