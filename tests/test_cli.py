@@ -21,12 +21,12 @@ from phyla.project import Project
 PLUGIN = str(Path(__file__).parent / "plugin")
 VERBS = (
     "sort", "show", "export", "predict", "score", "compare", "name", "merge", "split", "suggest", "label", "undo",
-    "redo", "remove", "spread", "guess", "audit", "explain", "search", "train",
+    "redo", "remove", "spread", "guess", "audit", "explain", "search", "train", "check",
 )  # fmt: skip
 # Of the command alone: how it prints, and in which project.
 OF_THE_COMMAND = {"help", "json", "open", "page", "project"}
 # Where a command says otherwise than the method, and why.
-WATCHED = ("sort", "predict", "compare", "spread", "audit", "explain", "train")
+WATCHED = ("sort", "predict", "compare", "spread", "audit", "explain", "train", "check")
 ELSE = {(verb, "quiet"): "people watch a command" for verb in WATCHED}
 
 

@@ -202,6 +202,22 @@ def _each(values: Sequence[float]) -> str:
     return ", ".join(f"{value:.2f}" for value in values)
 
 
+def checked(told: dict[str, Any]) -> str:
+    lines = [f"{fault['file']} {fault['what']}." for fault in told["faults"]]
+    lines = [f"{line}\n  {f['mended']}" if f["mended"] else line for line, f in zip(lines, told["faults"], strict=True)]
+    if told["unchecked"]:
+        lines.append(f"{count(len(told['unchecked']), 'file')} of an older version without a checksum.")
+    if told["leftovers"]:
+        lines.append(f"{count(len(told['leftovers']), 'file')} that a killed run left; the next one removes them.")
+    size = f"{count(told['files'], 'file')}, {told['megabytes']:,} MB"
+    if told["whole"]:
+        return "\n".join([*lines, f"{size}: {'all is mended' if told['faults'] else 'all is whole'}."])
+    left = sum(not fault["mended"] for fault in told["faults"])
+    mended = any(fault["mended"] or "can't be" in fault["what"] for fault in told["faults"])
+    hint = "" if mended else f" To mend what can be: phyla check {told['project']} --repair"
+    return "\n".join([*lines, f"{size}: {count(left, 'fault')}.{hint}"])
+
+
 def backbone_table(told: list[dict[str, Any]]) -> str:
     lines = [f"{'name':12}{'pixels':>7}{'dim':>6}{'MB':>6}{'img/s':>7}  {'licence':12}offline"]
     for c in told:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -10,8 +11,10 @@ from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
 from threading import get_ident
+from typing import Any
 
 import numpy as np
+from blake3 import blake3
 from numpy.typing import NDArray
 
 from phyla._opened import Opened
@@ -56,13 +59,23 @@ class Now:
 def _write_blocks(path: Path, n: int, blocks: Iterable[NDArray[np.floating]]) -> None:
     path.parent.mkdir(exist_ok=True)
     aside = path.with_suffix(f".{os.getpid()}-{get_ident()}")
+    digest = blake3()
     try:
         with aside.open("wb") as file:
+
+            def put(data: Any) -> None:
+                file.write(data)  # `ndarray.tofile` tells nothing of a full disk
+                digest.update(data)
+
             for number, block in enumerate(blocks):
                 if not number:
                     header = {"descr": "<f2", "fortran_order": False, "shape": (n, block.shape[1])}
-                    np.lib.format.write_array_header_1_0(file, header)
-                file.write(np.ascontiguousarray(block, "<f2").data)  # `tofile` tells nothing of a full disk
+                    np.lib.format.write_array_header_1_0(begin := io.BytesIO(), header)
+                    put(begin.getvalue())
+                put(np.ascontiguousarray(block, "<f2").data.cast("B"))
+        sums = path.parents[1] / "sums" / "near" / path.name
+        sums.parent.mkdir(parents=True, exist_ok=True)
+        sums.write_text(f"{digest.hexdigest(16)}\n", "ascii")
         aside.replace(path)
     finally:
         aside.unlink(missing_ok=True)
@@ -119,7 +132,7 @@ class Shown(Opened):
         place = gettempdir()
         try:
             self._elsewhere = self._elsewhere or TemporaryDirectory(prefix="phyla-")
-            path = Path(place := self._elsewhere.name, name)
+            path = Path(place := self._elsewhere.name, "near", name)
             if not path.exists():
                 _write_blocks(path, len(self.images), blocks())
         except OSError as fault:

@@ -159,6 +159,10 @@ def _parser() -> argparse.ArgumentParser:
     add("project")
     add("--methods", metavar="NAMES", help="with commas (default: eight quick ones)")
     work(add)
+    add = verb(_check, "check", "Read all that a project holds, and tell what is damaged.")
+    add("project")
+    add("--repair", action="store_true", help="move what is damaged away, and make it again where it can be")
+    work(add)
     add = verb(_backbones, "backbones", "List the networks.")
     add("--measure", action="store_true", help="time each on this machine")
     add("--threads", type=int, help="use at most this many processors (default: all)")
@@ -380,6 +384,14 @@ def _compare(args: argparse.Namespace) -> Any:
     return Project(args.project).compare(methods=methods, threads=args.threads, quiet=args.quiet), _plain.ranked
 
 
+def _check(args: argparse.Namespace) -> Any:
+    from phyla._checking import check  # and not of `Project`: one that is damaged may not open
+
+    told = check(args.project, repair=args.repair, threads=args.threads, quiet=args.quiet)
+    args.status = 0 if told["whole"] else 1
+    return told, _plain.checked
+
+
 def _backbones(args: argparse.Namespace) -> Any:
     from dataclasses import asdict
 
@@ -406,7 +418,7 @@ def _methods(args: argparse.Namespace) -> Any:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; the status is 0, 2 for a fault the user can mend, 130 or 143 where it was told to stop."""
+    """Run one command: 0, 1 where `check` finds faults, 2 for a fault the user can mend, 130 or 143 if told to stop."""
     args = _parser().parse_args(argv)
     try:
         with _stoppable():
@@ -431,7 +443,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"phyla: {fault.filename or 'A file'}: {fault.strerror}.", file=sys.stderr)
         print("  Look after the disk, or the network, and run the same command again.", file=sys.stderr)
         return 2
-    return 0
+    return getattr(args, "status", 0)
 
 
 def run() -> NoReturn:

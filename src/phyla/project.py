@@ -262,6 +262,31 @@ class Project(Explaining):
         path = None if to is None else Path(to)
         return train(self, path, backbone, integer, cascade, budget, error, seed, force, threads, quiet)
 
+    # ---- its files
+
+    def check(self, *, repair: bool = False, threads: int | None = None, quiet: bool = True) -> dict[str, Any]:
+        """Read all that the project holds, and tell what is damaged, missing or does not fit together.
+
+        Every file has a checksum, and every line of the log; caches that may be deleted are checked too, but for the
+        small pictures. It takes as long as the disk needs to read it all.
+
+        Parameters
+        ----------
+        repair : move what is damaged into `damaged/` and make it again: one changed bit of a small file is put back,
+            all that was computed is computed once more, from the images where need be.
+
+        Returns
+        -------
+        dict : `files` and `megabytes` read, `faults` (of each the `file`, `what` is wrong, and how it was `mended` or
+            None), `unchecked` (files from before there were checksums), `leftovers` (of a run that was killed; they go
+            with the next), `whole` (whether no fault is left).
+        """
+        from phyla._checking import check
+
+        told = check(self.store.place, repair=repair, threads=threads, quiet=quiet)
+        self._held.clear()
+        return told
+
     # ---- new pictures, and truth
 
     def predict(
