@@ -17,6 +17,6 @@ object for each line.
 """
 
 from phyla.store._features import Features
-from phyla.store._files import FORMAT, Busy, Store, read_line
+from phyla.store._files import FORMAT, Busy, Store, plain, read_line
 
-__all__ = ["FORMAT", "Busy", "Features", "Store", "read_line"]
+__all__ = ["FORMAT", "Busy", "Features", "Store", "plain", "read_line"]
