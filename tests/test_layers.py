@@ -36,6 +36,8 @@ SAME_ROOM = {
     "_lesson": "project",
     "_growing": "project",
     "_auditing": "project",
+    "_checking": "project",
+    "_repairing": "project",
     **dict.fromkeys(("_steps", "_tasks"), "project"),
     **dict.fromkeys(("_explaining", "_explained", "_contrasting"), "project"),
     **dict.fromkeys(("_export", "_packing"), "project"),

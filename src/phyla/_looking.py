@@ -308,4 +308,4 @@ class Looking(Found):
         wanted = np.zeros(len(self.images) + 1, bool)  # the last stands for what can't be read
         wanted[rows] = True
         kept = wanted[self._table["row"]]
-        return take_away({name: column[kept] for name, column in self.rows().items()}, self._source.read, format)
+        return take_away({name: column[kept] for name, column in self.rows().items()}, self._fetch, format)

@@ -82,6 +82,9 @@ class Opened:
         place = self._current("source")
         return self._keep("source", (place, self._current("images")), lambda: sources.open_source(place))
 
+    def _fetch(self, uri: str) -> bytes:
+        return sources.fetch(self._source, uri)
+
     @property
     def X(self) -> NDArray[np.float32]:
         """(n, d) the networks' whitened principal components, side by side."""
@@ -233,7 +236,8 @@ class Opened:
         return self.folder / "report.html"
 
     def show(self) -> dict[str, Any]:
-        """The figures: `images` (files seen), `unique`, `copies`, `unreadable`, `groups`, `unsorted`, and more."""
+        """The figures: `images` (files seen), `unique`, `copies`, `unreadable`, `changed` (files, at the last sort),
+        `groups`, `unsorted`, and more."""
         table, grouping, said, labels = self._table, self.grouping, self.said, self.labels
         unreadable = int((table["row"] < 0).sum())
         sorted_ = grouping.labels >= 0
@@ -249,6 +253,7 @@ class Opened:
             "unique": len(grouping.best),
             "copies": len(table["uri"]) - unreadable - len(grouping.best),
             "unreadable": unreadable,
+            "changed": self.store.meta().get("changed", 0),
             "groups": int((sizes > 0).sum()),
             "unsorted": int((grouping.labels == UNSORTED).sum()),
             "strength": round(grouping.scores["strength"], 4),

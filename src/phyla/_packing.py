@@ -122,7 +122,7 @@ def _classes(columns: Columns) -> tuple[NDArray[np.int64], list[str]]:
 def _read(project: Opened, uri: str, id: str) -> bytes:
     again = f"Sort again: phyla sort --project {project.store.place}"
     try:
-        data = project._source.read(uri)
+        data = project._fetch(uri)
     except (OSError, PhylaError) as fault:
         why = getattr(fault, "message", None) or getattr(fault, "strerror", None) or fault
         raise PhylaError(f"{uri} can't be read any more: {why}.", again) from fault

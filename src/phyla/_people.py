@@ -6,6 +6,7 @@ import getpass
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
@@ -23,6 +24,7 @@ from phyla._spreading import spread
 from phyla._steps import Steps, usable_threads, words_of
 from phyla._telling import draw
 from phyla.engine import limited
+from phyla.label import Said
 from phyla.label.zero_shot import TEMPLATES, class_vectors, name_groups, prompt_weights, refine
 from phyla.neighbors import nearest_neighbors
 from phyla.store import Busy
@@ -219,9 +221,9 @@ class People(Looking):
             for row, why in asked
         ]  # fmt: skip
 
-    def _answers(self) -> tuple[NDArray[np.int32], tuple[str, ...]]:
+    def _answers(self, said: Said | None = None) -> tuple[NDArray[np.int32], tuple[str, ...]]:
         """The class of each image that anybody knows, −1 for the others, and the classes that have one."""
-        said = self.said
+        said = said or self.said
         codes = said.person.copy()
         for other in (said.imported, said.seen):  # the surest word counts
             codes = np.where(codes < 0, other, codes)
@@ -264,7 +266,7 @@ class People(Looking):
                 return np.zeros((len(X), 0), np.int32), np.zeros((len(X), 0), np.float32)
             indices, distances = nearest_neighbors(X, k, n_jobs=usable_threads(threads))
             arrays = {"indices": indices, "distances": distances}
-            with self.store.writing():
+            with suppress(PhylaError), self.store.writing():  # kept if it can be: reading needs no lock
                 self.store.finish(self.store.stage(recipe), arrays)
         return arrays["indices"], arrays["distances"]
 
@@ -339,6 +341,11 @@ class People(Looking):
 
     # ---- spreading
 
+    def _spread_recipe(self, how: Recipe, answers: NDArray[np.int32], classes: Sequence[str]) -> Recipe:
+        """`how` of these answers, in the project as it is."""
+        digest = sha256(answers.tobytes() + repr(tuple(classes)).encode()).hexdigest()
+        return replace(how, inputs=(self._current("groups"), *self._current("reduced"), digest))
+
     def spread(
         self, *, method: str = "anchored", error: float = 0.02, seed: int = 0, threads: int | None = None,
         report: bool = True, quiet: bool = True,
@@ -361,9 +368,7 @@ class People(Looking):
             raise PhylaError("Nothing is labelled yet, so nothing can be spread.", f"phyla suggest {self.store.place}")
         version = plugins.load("label.spread", method).VERSION
         threads, progress, seen = usable_threads(threads), Progress(quiet), len(self.edits)
-        digest = sha256(answers.tobytes() + repr(classes).encode()).hexdigest()
-        inputs = (self._current("groups"), *self._current("reduced"), digest)
-        recipe = Recipe("spread", method, {"error": error}, inputs, version, seed)
+        recipe = self._spread_recipe(Recipe("spread", method, {"error": error}, (), version, seed), answers, classes)
         X, groups = self.X, self.grouping.best
         with self.store.writing(), limited(threads):
             with progress("spreading", len(X), len(X)) as advance:

@@ -21,7 +21,7 @@ from phyla._progress import Progress
 from phyla._steps import usable_threads
 from phyla._tasks import open_picture
 from phyla.engine import limited
-from phyla.store import Busy, Store
+from phyla.store import Busy, Store, plain
 from phyla.train import Chain, read_chain
 from phyla.types import Images, PhylaError, Recipe
 
@@ -59,7 +59,7 @@ def predict(
     threads = usable_threads(threads)
     classifier = read_chain(Path(model))
     opened = sources.open_source(source)
-    entries = opened.entries()
+    entries = sources.listed(opened)
     with limited(threads):
         if to is None:
             columns = list(_look(classifier, opened, entries, 0, threads, Progress(quiet)))
@@ -124,10 +124,6 @@ def _count(parts: Iterable[Columns]) -> dict[str, Any]:
 def _aside(to: Path) -> Iterator[Store]:
     """A hidden folder beside `to`, for shards; gone when all is done."""
     folder = to.with_name(f".{to.name}.phyla")
-    try:
-        to.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as fault:
-        raise PhylaError(f"{to} can't be written: {fault.strerror}.", "Give another name.") from fault
     store = Store.create(folder)
     try:
         with store.writing():
@@ -135,6 +131,10 @@ def _aside(to: Path) -> Iterator[Store]:
             yield store
     except Busy as busy:
         raise PhylaError(f"Another process is writing {to}.", "Wait until it ends, or give another name.") from busy
+    except PhylaError as fault:
+        if isinstance(fault.__cause__, OSError):
+            raise plain(fault.__cause__, str(to), "Give another name.") from fault
+        raise
     shutil.rmtree(folder, ignore_errors=True)
 
 

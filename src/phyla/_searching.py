@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from threading import get_ident
 from typing import Any
 
 import numpy as np
@@ -205,20 +203,14 @@ class Searching(Shown):
             asked = min(2 * asked, every)
 
     def _file_of_directions(self, reduced: Sequence[str]) -> NDArray[np.float16]:
-        """(n, d) every image's direction, on the disk. Made aside, and renamed: whoever makes it makes the same."""
-        key = sha256(repr((reduced, _WIDTH)).encode()).hexdigest()[:12]
-        path = self.folder / "near" / f"directions-{key}.npy"
-        if not path.exists():
-            path.parent.mkdir(exist_ok=True)
-            aside = path.with_suffix(f".{os.getpid()}-{get_ident()}")
-            with aside.open("wb") as file:
-                n, width = len(self.images), _halves(self.store, reduced, np.array([0])).shape[1]
-                header = {"descr": "<f2", "fortran_order": False, "shape": (n, width)}
-                np.lib.format.write_array_header_1_0(file, header)
-                for start in range(0, n, _PIECE):
-                    _halves(self.store, reduced, np.arange(start, min(start + _PIECE, n))).tofile(file)
-            aside.replace(path)
-        return np.load(path, mmap_mode="r")  # mapped anew each time: what was touched does not pile up
+        """(n, d) every image's direction, on the disk."""
+        key, n = sha256(repr((reduced, _WIDTH)).encode()).hexdigest()[:12], len(self.images)
+
+        def blocks() -> Iterator[NDArray[np.floating]]:
+            for start in range(0, n, _PIECE):
+                yield _halves(self.store, reduced, np.arange(start, min(start + _PIECE, n)))
+
+        return self._on_disk(f"directions-{key}", blocks)
 
     # ---- by words
 

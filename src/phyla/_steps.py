@@ -42,7 +42,7 @@ class Steps:
 
     def scan(self, source: sources.Source) -> dict[str, NDArray[Any]]:
         """The table of everything listed; reads only files that are new or changed since the last time."""
-        entries = source.entries()
+        entries = sources.listed(source)
         known = {}
         shards = self.store.shards("scan", "parquet")
         columns = ("uri", "size", "stamp", "id", "width", "height", "fault")
@@ -92,7 +92,9 @@ class Steps:
         stages = [self._features(card) for card in cards]
         held = [features_of(self.store, stage) for stage in stages]
         # Which networks lack which image: after a kill, or with a network added, not the same ones everywhere.
-        lacks = np.array([~np.isin(images.ids, features.ids) for features in held])
+        lacks = np.array(
+            [~np.isin(images.ids, features.ids) | np.isin(images.ids, features.unread) for features in held]
+        )
         patterns, first, of = np.unique(lacks, axis=1, return_index=True, return_inverse=True)
         starts = [len(features) for features in held]
         with self.progress("looking", int(lacks.any(0).sum()), len(images)) as advance:
@@ -226,7 +228,7 @@ class Steps:
             for start in range(0, len(rows), _SCAN_SHARD):
                 shard = rows[start : start + _SCAN_SHARD]
                 told: list[dict[str, Any]] = []
-                tasks = blocks_of(images.uris[shard], _SCAN_TASK)
+                tasks = ((images.uris[rows], images.ids[rows]) for rows in blocks_of(shard, _SCAN_TASK))
                 for part in self.run(Measure(source, self.store.place), tasks):
                     told += part
                     advance(len(part))
@@ -262,12 +264,12 @@ def images_of(table: dict[str, NDArray[Any]], source: sources.Source) -> Images:
     _, first = np.unique(table["id"], return_index=True)
     first.sort()
     first = first[[table["fault"][i] is None for i in first]]
-    uris = table["uri"][first]
+    uris, ids = table["uri"][first], table["id"][first]
 
     def open_row(row: int, at_least: int) -> NDArray[np.uint8]:
-        return open_picture(source, uris[row], at_least)
+        return open_picture(source, uris[row], at_least, ids[row])
 
-    return Images(table["id"][first], uris, table["width"][first], table["height"][first], open_row)
+    return Images(ids, uris, table["width"][first], table["height"][first], open_row)
 
 
 def some(images: Images, rows: NDArray[np.integer]) -> Images:

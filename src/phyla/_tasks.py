@@ -14,7 +14,7 @@ from phyla import backbones, plugins, sources
 from phyla.audit import MEASURE_SIDE, facts, measure
 from phyla.engine import LOCAL, open_engine
 from phyla.store import Features
-from phyla.types import Images, PhylaError
+from phyla.types import UNREAD, Images, PhylaError
 
 BLOCK = 4096  # rows of wide features held at a time
 # Threads of a worker that has a core: while one waits for the network's own thread another decodes; see `extract`.
@@ -27,11 +27,15 @@ def blocks_of(rows: NDArray[Any], size: int = BLOCK) -> Iterator[NDArray[Any]]:
         yield rows[start : start + size]
 
 
-def open_picture(source: sources.Source, uri: str, at_least: int) -> NDArray[np.uint8]:
+def open_picture(source: sources.Source, uri: str, at_least: int, id: str | None = None) -> NDArray[np.uint8]:
+    """The picture at `uri`, if its bytes are still those of `id`."""
     try:
-        return sources.decode(source.read(uri), at_least)
+        data = sources.fetch(source, uri)
     except OSError as fault:
-        raise PhylaError(fault.strerror or str(fault)) from fault
+        raise PhylaError(f"{UNREAD}{fault.strerror or fault}") from fault
+    if id is not None and sources.id_of(data) != id:
+        raise PhylaError(f"{UNREAD}it changed meanwhile")
+    return sources.decode(data, at_least)
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,7 @@ class Describe:
         if not all(f.is_written(number, ids) for f, number in zip(self.features, numbers, strict=True)):
 
             def open_row(row: int, at_least: int) -> NDArray[np.uint8]:
-                return open_picture(self.source, uris[row], at_least)
+                return open_picture(self.source, uris[row], at_least, ids[row])
 
             none = np.zeros(len(ids), np.int32)
             images = Images(ids, uris, none, none, open_row)
@@ -107,11 +111,13 @@ class Measure:
     source: sources.Source
     place: str  # of the project, for what is to be done about a fault
 
-    def __call__(self, uris: NDArray[Any]) -> list[dict[str, Any]]:
+    def __call__(self, task: tuple[NDArray[Any], NDArray[np.str_]]) -> list[dict[str, Any]]:
         told = []
-        for uri in uris:
+        for uri, id in zip(*task, strict=True):
             try:
-                data = self.source.read(uri)
+                data = sources.fetch(self.source, uri)
+                if sources.id_of(data) != id:
+                    raise PhylaError("it changed")
                 told.append(facts(data) | measure(sources.decode(data, MEASURE_SIDE)))
             except (OSError, PhylaError) as fault:
                 why = getattr(fault, "message", str(fault))

@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # `phyla --help` has no need of NumPy
 __all__ = ["ORIGINS", "Edit", "Finding", "Grouping", "Images", "Labels", "PhylaError", "Recipe"]
 
 UNSORTED = -1  # the label of an image that was left out
+UNREAD = "not read: "  # how a reason begins for which a picture could not be had now, and perhaps can be later
 ORIGINS = ("", "group", "spread", "import", "person", "removed")  # whose word the class of an image is
 
 

@@ -271,17 +271,27 @@ class TestNothingIsLost:
         argv = [sys.executable, "-c", code, str(mixed.folder), str(tmp_path / name), plugin]
         assert subprocess.run(argv, capture_output=True).returncode == -9
         (left,) = os.listdir(tmp_path)
-        assert left.startswith(f".{name}.") and left.endswith(".phyla")
+        assert left == f".{name}.phyla"
         mixed.export(tmp_path / name, **KINDS[name])
         assert os.listdir(tmp_path) == [name]
 
-    def test_another_process_at_work_is_left_alone(self, tmp_path: Path) -> None:
-        other = tmp_path / f".out.csv.{os.getppid()}.phyla"
-        other.touch()
-        (tmp_path / ".out.csv.99999999.phyla").mkdir()
-        with _export.put_at(tmp_path / "out.csv") as aside:
-            aside.write_text("new")
-        assert sorted(os.listdir(tmp_path)) == [other.name, "out.csv"]
+    def test_another_process_at_work_is_left_alone(self, mixed: Project, tmp_path: Path) -> None:
+        with _export.put_at(tmp_path / "wd") as aside:
+            aside.mkdir()
+            (aside / "1.tar").write_text("half")
+            with pytest.raises(PhylaError, match="Another process is writing"):
+                mixed.export(tmp_path / "wd", kind="webdataset")
+            assert os.listdir(aside) == ["1.tar"]
+        assert os.listdir(tmp_path) == ["wd"]
+
+    def test_killed_between_the_last_two_steps(self, tmp_path: Path) -> None:
+        (tmp_path / ".wd.phyla/old").mkdir(parents=True)
+        (tmp_path / ".wd.phyla/old/1.tar").write_text("was there")
+        (tmp_path / ".wd.phyla/new").write_text("")
+        with pytest.raises(ZeroDivisionError), _export.put_at(tmp_path / "wd") as aside:
+            assert not aside.exists()
+            raise ZeroDivisionError
+        assert os.listdir(tmp_path) == ["wd"] and (tmp_path / "wd/1.tar").read_text() == "was there"
 
 
 class TestRefused:

@@ -31,12 +31,12 @@ def watch(patch: Any, log: Path, step: Any) -> None:
     """Note every picture decoded for the network in `log`, and call `step` at every step."""
     read, sync, replace = _tasks.open_picture, os.fsync, Path.replace
 
-    def opened(source: Any, uri: str, at_least: int) -> Any:
+    def opened(source: Any, uri: str, at_least: int, *id: str) -> Any:
         if at_least == 16:  # the fake network's side; the report asks for more
             step()
             with log.open("a") as file:
                 file.write(f"{uri}\n")
-        return read(source, uri, at_least)
+        return read(source, uri, at_least, *id)
 
     patch(_steps, "open_picture", opened)
     patch(_opened, "open_picture", opened)

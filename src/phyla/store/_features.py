@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phyla.store._files import Store
-from phyla.types import PhylaError
+from phyla.types import UNREAD, PhylaError
 
 __all__ = ["Features"]
 
@@ -48,11 +48,19 @@ class Features:
 
     @property
     def faults(self) -> dict[str, str]:
-        """Of the images that can't be decoded: id → why."""
+        """Of the images that can't be decoded, or could not be read the last time: id → why."""
         found: dict[str, str] = {}
-        for name in self._shards:
+        for name, ids in zip(self._shards, self._held, strict=True):
+            again = np.isin(ids, [i for i, why in found.items() if why.startswith(UNREAD)])
+            for i in ids[again].tolist():
+                del found[i]
             found |= self.store.read_json(name.replace(".npy", ".faults.json"))
         return found
+
+    @property
+    def unread(self) -> list[str]:
+        """The images that could not be read; a later shard may have them once more, and counts."""
+        return [i for i, why in self.faults.items() if why.startswith(UNREAD)]
 
     def write(self, number: int, ids: NDArray[np.str_], X: NDArray[np.floating], faults: Mapping[str, str]) -> None:
         """Shard `number`: X (r, dim) of the images `ids` (r,), of which some are broken."""
@@ -72,7 +80,7 @@ class Features:
         """(n,) where each image's features lie, for `take`. Raises `PhylaError` where some have none."""
         held = self.ids
         order = np.argsort(held, kind="stable")
-        at = order[np.searchsorted(held, ids, sorter=order).clip(max=len(order) - 1)] if len(held) else order
+        at = order[(np.searchsorted(held, ids, "right", sorter=order) - 1).clip(min=0)] if len(held) else order
         if lack := len(ids) if not len(held) else int((held[at] != ids).sum()):
             raise PhylaError(
                 f"{lack:,} of {len(ids):,} images are not described by {self.store.recipe(self.stage).method}.",

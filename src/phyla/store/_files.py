@@ -67,7 +67,7 @@ class Store:
         try:
             leftovers = set(store.names()) - {"lock", "tmp", _SUMS}
         except OSError as fault:
-            raise _plain(fault, store.place) from fault
+            raise plain(fault, store.place) from fault
         if leftovers:
             raise PhylaError(f"{place} is not empty and is no Phyla project.", "Name another folder with --project.")
         return store
@@ -131,7 +131,7 @@ class Store:
                 f"Another process is working on {self.place}.", "Wait until it ends, or name another --project."
             ) from busy
         except OSError as fault:
-            raise _plain(fault, self.place) from fault
+            raise plain(fault, self.place) from fault
 
     # ---- files
 
@@ -201,7 +201,9 @@ class Store:
             self.remote.write(f"{_SUMS}/{name}", told.encode())
         if self._keeps:
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(told, "ascii")
+            aside = self._tmp / f"{name.replace('/', '_')}.{os.getpid()}.sums"
+            aside.write_text(told, "ascii")
+            aside.replace(path)
 
     def sums(self, name: str) -> list[str]:
         """The checksums (128-bit BLAKE3) that a file may have; none for one from before there were any.
@@ -348,7 +350,7 @@ class Store:
         except (filelock.Timeout, TimeoutError) as busy:
             raise Busy(f"Another process is writing {name} of {self.place}.", "Try again in a moment.") from busy
         except OSError as fault:
-            raise _plain(fault, self.place) from fault
+            raise plain(fault, self.place) from fault
 
     def append(self, name: str, value: Mapping[str, Any]) -> None:
         """Add one line of JSON to a log, durable when this returns. A torn last line of a killed writer is dropped."""
@@ -432,10 +434,11 @@ def _add(path: Path, line: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def _plain(fault: OSError, folder: str) -> PhylaError:
+def plain(fault: OSError, place: str, elsewhere: str = "Name another folder with --project.") -> PhylaError:
+    """What kept the disk from taking `place`; `elsewhere` is the way out where nothing can be written there."""
     match fault.errno:
         case errno.ENOSPC | errno.EDQUOT:
-            return PhylaError(f"The disk of {folder} is full.", "Free some space and run the same command again.")
+            return PhylaError(f"The disk of {place} is full.", "Free some space and run the same command again.")
         case errno.EACCES | errno.EPERM | errno.EROFS:
-            return PhylaError(f"{folder} can't be written to.", "Name another folder with --project.")
-    return PhylaError(f"{fault.filename or folder}: {fault.strerror or fault}.", "Run the same command again.")
+            return PhylaError(f"{place} can't be written to.", elsewhere)
+    return PhylaError(f"{fault.filename or place}: {fault.strerror or fault}.", "Run the same command again.")
