@@ -17,7 +17,7 @@ import pytest
 from phyla.backbones import _extract
 from phyla.project import Project, sort
 from phyla.store import Store, features_of
-from phyla.types import PhylaError, Recipe
+from phyla.types import UNREAD, PhylaError, Recipe
 
 lance = pytest.importorskip("lance", reason="needs the package pylance: pip install 'phyla[lance]'")
 QUICK: dict[str, Any] = {"backbone": ["fake"], "groups": 3, "threads": 1, "report": False}
@@ -68,6 +68,18 @@ def test_a_shard_is_written_once(stage: tuple[Store, str]) -> None:
         features.write(0, ids, X, faults)
     assert features.is_written(0, ids) and len(features.ids) == 50 == len(set(features.ids))
     assert lance.dataset(features.place).count_rows() == 50  # type: ignore[attr-defined]
+
+
+def test_what_could_not_be_read_is_replaced(stage: tuple[Store, str]) -> None:
+    ids, X, _ = made(0)
+    unread = np.where(np.arange(50)[:, None] < 5, np.nan, X)
+    features_of(*stage).write(0, ids, unread, {i: f"{UNREAD}gone" for i in ids[:5]})
+    assert sorted(features_of(*stage).unread) == sorted(ids[:5])
+    features_of(*stage).write(1, ids[:5], X[:5], {})
+    features_of(*stage).write(2, ids[:9], X[:9] + 1, {})  # those that are there stay
+    features = features_of(*stage)
+    assert not features.unread and len(features.ids) == 50
+    np.testing.assert_array_equal(features.take(features.places(ids)), X.astype(np.float32))
 
 
 def _write(place: Path, stage: str, numbers: list[int], begin: Any) -> None:
@@ -174,3 +186,38 @@ def test_without_the_package(photos: Path, tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(PhylaError, match="Lance needs the package pylance"):
         sort(photos, tmp_path / "p", store="lance", **QUICK)
     assert not (tmp_path / "p").exists()
+
+
+@pytest.mark.parametrize("what", ["a bit", "a file", "a manifest"])
+def test_damage_is_found_and_mended(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    monkeypatch.setattr(_extract, "SHARD", 32)
+    project = sort(photos, tmp_path / "p", store="lance", **QUICK)
+    before, told = results(project), project.check()
+    assert told["whole"] and not told["faults"] and not told["unchecked"]
+    place = Path(features_of(project.store, project.store.meta()["features"][0]).place)  # type: ignore[attr-defined]
+    if what == "a bit":
+        X = features_of(project.store, project.store.meta()["features"][0]).take(np.arange(3))
+        told_of = X[1].astype(np.float16).tobytes()
+        path = next(p for p in (place / "data").iterdir() if told_of in p.read_bytes())
+        data = bytearray(path.read_bytes())
+        data[data.index(told_of) + 5] ^= 4
+        path.write_bytes(data)
+    elif what == "a file":
+        path = max((place / "data").iterdir())
+        path.write_bytes(path.read_bytes()[:200])
+    else:
+        for path in (place / "_versions").iterdir():
+            path.write_bytes(b"nothing of that kind")
+    (fault,) = project.check()["faults"]
+    assert fault["file"].endswith("shards.lance")
+    why = {"a bit": "1 images are not what", "a file": "1 of its parts", "a manifest": "is damaged"}[what]
+    assert why in fault["what"]
+    assert project.check(repair=True)["whole"] and not project.check()["faults"]
+    again = Project(project.folder)
+    assert again.store.read_json("phyla.json")["store"] == "lance" and results(again) == before
+    features = features_of(again.store, again.store.meta()["features"][0])
+    assert sorted(features.ids) == sorted(project.images.ids)
+    kept = sort(photos, tmp_path / "npy", **QUICK)
+    npy = features_of(kept.store, kept.store.meta()["features"][0])
+    found = [of.take(of.places(project.images.ids)) for of in (features, npy)]
+    np.testing.assert_array_equal(*found)

@@ -18,11 +18,12 @@ object for each line.
 
 from phyla.store._features import Features
 from phyla.store._files import FORMAT, Busy, Store, plain, read_line
-from phyla.store._lance import LanceFeatures, lance_package
+from phyla.store._lance import LANCE, LanceFeatures, lance_package
 from phyla.types import PhylaError
 
 __all__ = [
-    "FORMAT", "Busy", "Features", "Store", "features_of", "kind_of_store", "lance_package", "plain", "read_line",
+    "FORMAT", "LANCE", "Busy", "Features", "LanceFeatures", "Store",
+    "features_of", "kind_of_store", "lance_package", "plain", "read_line",
 ]  # fmt: skip
 
 KINDS = {"npy": Features, "lance": LanceFeatures}

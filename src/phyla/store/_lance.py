@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from blake3 import blake3
 from numpy.typing import NDArray
 
 from phyla.store._features import Features
 from phyla.store._files import Store
-from phyla.types import PhylaError
+from phyla.types import UNREAD, PhylaError
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["LanceFeatures", "lance_package"]
+__all__ = ["LANCE", "LanceFeatures", "lance_package"]
 
+LANCE = "shards.lance"  # in the folder of a stage
 _RETRIES, _PATIENCE = 100, timedelta(minutes=10)  # of a writer whose version another has taken
 # What Lance calls so is held by its commits: of two writers of an image one finds it written, and adds no second row.
 _KEY = {"lance-schema:unenforced-primary-key": "true"}
@@ -37,10 +39,11 @@ def lance_package() -> Any:
 
 
 class LanceFeatures(Features):
-    """The features in `shards.lance` of a stage, as they are when this is first asked.
+    """The features in `LANCE` of a stage, as they are when this is first asked.
 
-    A row is an image: `id`, `X` (dim) float16, the `number` of its shard, and the `fault` of a picture that can't be
-    decoded. Each shard written is one version. The order of rows is that of their arrival, which nothing hangs on.
+    A row is an image: `id`, `X` (dim) float16, the `number` of its shard, the `fault` of a picture that can't be
+    decoded, and a checksum of these, `sum`. Each shard written is one version. The order of rows is that of their
+    arrival, which nothing hangs on. An image has one row; one that could not be read is replaced when it can be.
     A write reads all ids that are there: 0.05 s of CPU time at 200,000, 0.2 at a million.
     """
 
@@ -51,7 +54,7 @@ class LanceFeatures(Features):
     @property
     def place(self) -> str:
         """Where the dataset lies; any tool that reads Lance can open it."""
-        name = f"{self.stage}/shards.lance"
+        name = f"{self.stage}/{LANCE}"
         return f"{self.store.remote.url}/{name}" if self.store.remote else str(self.store.folder / name)
 
     @cached_property
@@ -60,8 +63,12 @@ class LanceFeatures(Features):
         lance = lance_package()
         try:
             return lance.dataset(self.place, version=self._version)
-        except ValueError:  # so it says that nothing is there
-            return None
+        except (OSError, ValueError, RuntimeError) as fault:
+            versions = self.store.names(f"{self.stage}/{LANCE}/_versions")
+            if not any(name.endswith(".manifest") for name in versions):
+                return None
+            why = str(fault).partition("\n")[0]
+            raise PhylaError(f"{self.place} is damaged: {why}.", f"phyla check {self.store.place} --repair") from fault
 
     @cached_property
     def ids(self) -> NDArray[np.str_]:
@@ -88,18 +95,23 @@ class LanceFeatures(Features):
         lance, schema = lance_package(), _schema(X.shape[1])
         vectors = pa.FixedSizeListArray.from_arrays(pa.array(X.astype(np.float16).ravel()), X.shape[1])
         names = ids.tolist()
-        columns = [pa.array(names), vectors, pa.array([number] * len(names), pa.int32())]
-        columns.append(pa.array([faults.get(name) for name in names], pa.string()))
+        why = [faults.get(name) for name in names]
+        columns = [pa.array(names), vectors, pa.array([number] * len(names), pa.int32()), pa.array(why, pa.string())]
+        columns.append(pa.array(_sums(names, X.astype(np.float16), why), pa.uint64()))
         with suppress(OSError):  # somebody else has made it just now
             if self._data is None:
                 lance.write_dataset(schema.empty_table(), self.place, mode="create")
         merge = lance.dataset(self.place).merge_insert("id").when_not_matched_insert_all()
+        merge = merge.when_matched_update_all(f"target.fault LIKE '{UNREAD}%'")
         merge.conflict_retries(_RETRIES).retry_timeout(_PATIENCE).execute(pa.table(columns, schema=schema))
-        self.__dict__.pop("_data", None)
-        self.__dict__.pop("ids", None)
+        self._look_again()
+
+    def _look_again(self) -> None:
+        for known in ("_data", "ids"):
+            self.__dict__.pop(known, None)
 
     def is_written(self, number: int, ids: NDArray[np.str_]) -> bool:
-        self.__dict__.pop("_data", None)  # others write, too
+        self._look_again()  # others write, too
         if self._data is None:
             return False
         found = self._data.to_table(columns=["id"], filter=f"number = {int(number)}")["id"].to_numpy()
@@ -111,8 +123,31 @@ class LanceFeatures(Features):
             found = self._data.to_table(columns=["X"], offset=first, limit=n)
         else:
             found = self._data.take(places.tolist(), columns=["X"])
-        flat = found["X"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-        return flat.reshape(n, -1).astype(np.float32)
+        return _vectors(found).astype(np.float32)
+
+    # ---- checks
+
+    def damaged(self) -> tuple[list[int], list[str]]:
+        """The fragments that can't be read, and of the others the images that are not what their checksums say."""
+        unread, wrong = list[int](), list[str]()
+        for fragment in self._data.get_fragments() if self._data else ():
+            try:
+                wrong += list(_wrong(fragment.to_table(columns=["id", "X", "fault", "sum"])))
+            except (OSError, ValueError, RuntimeError):
+                unread.append(fragment.fragment_id)
+        return unread, wrong
+
+    def remove_damaged(self) -> None:
+        """Forget what is damaged, in a new version: it can be made again."""
+        lance = lance_package()
+        unread, wrong = self.damaged()
+        if unread:
+            gone = lance.LanceOperation.Delete([], unread, "damaged")
+            lance.LanceDataset.commit(self.place, gone, read_version=self._data.version)
+        if wrong:
+            listed = ", ".join(f"'{name}'" for name in wrong if name.isalnum())
+            lance.dataset(self.place).delete(f"id IN ({listed})")
+        self._look_again()
 
     def __getstate__(self) -> dict[str, object]:
         """Where it lies, and the version whose places are known."""
@@ -125,4 +160,21 @@ def _schema(dim: int) -> pa.Schema:
 
     key = pa.field("id", pa.string(), nullable=False, metadata=_KEY)
     vector = pa.field("X", pa.list_(pa.float16(), dim))
-    return pa.schema([key, vector, ("number", pa.int32()), ("fault", pa.string())])
+    return pa.schema([key, vector, ("number", pa.int32()), ("fault", pa.string()), ("sum", pa.uint64())])
+
+
+def _vectors(rows: pa.Table) -> NDArray[np.float16]:
+    flat = rows["X"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    return flat.reshape(len(rows), -1)
+
+
+def _sums(ids: Sequence[str], X: NDArray[np.float16], faults: Sequence[str | None]) -> NDArray[np.uint64]:
+    """(r,) checksums of rows: the first 64 bits of their BLAKE3."""
+    told = (f"{id}\n{why or ''}\n".encode() + row.tobytes() for id, row, why in zip(ids, X, faults, strict=True))
+    return np.frombuffer(b"".join(blake3(row).digest(8) for row in told), np.uint64)
+
+
+def _wrong(rows: pa.Table) -> Iterator[str]:
+    ids = rows["id"].to_pylist()
+    same = _sums(ids, _vectors(rows), rows["fault"].to_pylist()) == rows["sum"].to_numpy()
+    return (ids[row] for row in np.flatnonzero(~same))
