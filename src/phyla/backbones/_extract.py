@@ -62,7 +62,7 @@ def extract(
             except PhylaError as fault:
                 faults[row] = fault.message
                 continue
-            # A giant picture takes a GB, its views a few hundred KB; but not all are asked for where some may be spared.
+            # A giant picture takes a GB, its views a few hundred KB; but a cascade does not ask for all.
             pictures.append(picture if in_doubt else [fit(picture, network.card) for network in networks])
         asked = np.flatnonzero([row not in faults for row in task])
         features: list[NDArray[np.floating]] = []

@@ -23,7 +23,7 @@ __all__ = ["Archive"]
 
 _TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tbz", ".tar.xz", ".txz")
 _UNPACK: dict[bytes, Any] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
-# Bytes that tarfile reads at once: a long name, or what a pax header adds. A few KB, but packed GBs may claim to be one.
+# Bytes of a long name, or of what a pax header adds: a few KB, but packed GBs may claim to be one.
 _LONGEST_HEADER = 2**20
 
 

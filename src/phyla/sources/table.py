@@ -67,14 +67,18 @@ class Table:
         file, row = self._place(uri)
         starts = self._starts[file]
         group = bisect.bisect_right(starts, row) - 1
-        cell = self._group(file, group)[row - starts[group]].as_py()
+        cells = self._group(file, group)
+        try:
+            cell = cells[row - starts[group]].as_py()
+        except Exception as error:  # a hostile table makes pyarrow raise nearly anything
+            raise PhylaError("damaged cell") from error
+        path = None
         if isinstance(cell, dict):
-            path = cell.get("path")
-            cell = cell.get("bytes")
-            if cell is None and path:
-                return _files.read(path if _files.is_remote(path) else posixpath.join(posixpath.dirname(file), path))
-        if cell is None:
-            raise PhylaError("empty cell")
+            cell, path = cell.get("bytes"), cell.get("path")
+        if cell is None and isinstance(path, str) and path:
+            return _files.read(path if _files.is_remote(path) else posixpath.join(posixpath.dirname(file), path))
+        if not isinstance(cell, bytes):
+            raise PhylaError("empty cell" if cell is None else "no picture in this cell")
         return _files.within_limit(cell)
 
     def labels(self) -> dict[str, str] | None:
@@ -85,7 +89,11 @@ class Table:
                 parquet = self._parquet(file)
                 if "label" not in parquet.schema_arrow.names:
                     continue
-                values = parquet.read(columns=["label"])["label"].to_pylist()
+                try:
+                    values = parquet.read(columns=["label"]).column(0).to_pylist()
+                except Exception as error:  # as above
+                    message = f"The column label of {_files.escape(file)} can't be read: {error}."
+                    raise PhylaError(message, "Write it again, as text or whole numbers.") from error
                 names = _class_names(parquet.schema_arrow.metadata or {})
             found, shown = found or {}, _files.escape(file)
             for row, value in enumerate(values):
@@ -127,8 +135,8 @@ class Table:
             parquet = self._parquet(file)
             column = _picture_column(parquet.schema_arrow, file)
             try:
-                cells = parquet.read_row_group(group, columns=[column])[column]
-            except (OSError, ValueError) as error:  # pyarrow's ArrowInvalid is a ValueError
+                cells = parquet.read_row_group(group, columns=[column]).column(0)
+            except Exception as error:  # as above
                 raise PhylaError(f"damaged row group {group} of the table") from error
             self._groups[file, group] = cells
             while len(self._groups) > 2 and sum(held.nbytes for held in self._groups.values()) > _CACHE_BYTES:
@@ -145,22 +153,30 @@ class Table:
                 self._open = None
             try:
                 self._open = file, pq.ParquetFile(_files.open_binary(file))
-            except ValueError as error:
-                message = f"{_files.escape(file)} is no whole Parquet file."
-                raise PhylaError(message, "Fetch or write it again.") from error
+                self._open[1].schema_arrow  # noqa: B018  # made when it is asked for, and may be damaged too
+            except PhylaError:
+                raise
+            except Exception as error:  # as above
+                self._open = None
+                is_there = not (isinstance(error, OSError) and error.errno)  # pyarrow's own OSErrors have no number
+                why = "is no whole Parquet file" if is_there else f"can't be read: {_files.reason(error)}"
+                raise PhylaError(f"{_files.escape(file)} {why}.", "Fetch or write it again.") from error
         return self._open[1]
 
 
 def _picture_column(schema: pa.Schema, file: str) -> str:
     import pyarrow.types as kinds
 
-    def holds_bytes(kind: pa.DataType) -> bool:
-        if kinds.is_struct(kind):
-            return any(part.name == "bytes" and holds_bytes(part.type) for part in kind)
+    def is_bytes(kind: pa.DataType) -> bool:
         if kinds.is_null(kind):  # a struct whose bytes are all null may have lost their type
             return False
         tests = (kinds.is_binary, kinds.is_large_binary, kinds.is_fixed_size_binary, kinds.is_binary_view)
         return any(test(kind) for test in tests)
+
+    def holds_bytes(kind: pa.DataType) -> bool:
+        if kinds.is_struct(kind):
+            return any(part.name == "bytes" and is_bytes(part.type) for part in kind)
+        return is_bytes(kind)
 
     fit = [part.name for part in schema if holds_bytes(part.type)]
     for name in (*(name for name in fit if name.lower() in _NAMES), *fit):
@@ -177,7 +193,7 @@ def _class_names(metadata: dict[bytes, bytes]) -> list[str]:
     try:
         features = json.loads(metadata.get(b"huggingface", b"{}")).get("info", {}).get("features", {})
         names = features.get("label", {}).get("names")
-    except (ValueError, AttributeError):  # someone else's metadata, of another shape
+    except (ValueError, AttributeError, RecursionError):  # someone else's metadata, of another shape
         names = None
     if isinstance(names, list):
         return [str(name) for name in names]
