@@ -53,7 +53,7 @@ class Card:
 _ENLARGE = {"bicubic": cv2.INTER_CUBIC, "bilinear": cv2.INTER_LINEAR, "nearest": cv2.INTER_NEAREST}
 
 
-def fit(picture: NDArray[np.uint8], card: Card) -> NDArray[np.uint8]:
+def fit(picture: NDArray[np.uint8], card: Card, out: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
     """The network's (size, size, 3) view of `picture` (h, w, 3): centre crop, then resize to the training size.
 
     The crop never takes a picture below the network's own size, so a small one is shown whole: on CIFAR-10 that
@@ -68,7 +68,7 @@ def fit(picture: NDArray[np.uint8], card: Card) -> NDArray[np.uint8]:
         method = cv2.INTER_LINEAR if side <= 2 * card.size else cv2.INTER_AREA
     else:
         method = _ENLARGE[card.interpolation]
-    view = cv2.resize(square, (card.size, card.size), interpolation=method)
+    view = cv2.resize(square, (card.size, card.size), dst=out, interpolation=method)
     return np.asarray(view, np.uint8)
 
 

@@ -34,14 +34,14 @@ class Table:
     The column is the first of a name like `image` or `jpg` that can hold pictures, or else the first that can. Where
     bytes are null, a path counts from the table's folder. Only that column is read, a row group at a time, and the
     last row groups are kept: reading in order costs about 10 µs a small picture, reading at random a row group each.
-    Row groups of a few hundred MB and more cost that much memory, twice.
+    Row groups of a few hundred MB and more cost that much memory, twice; pictures that repeat count once.
     """
 
     def __init__(self, path: str) -> None:
         self.path = _files.absolute(path)
         self._lock = threading.RLock()
         self._groups: OrderedDict[tuple[str, int], pa.ChunkedArray] = OrderedDict()
-        self._open: tuple[str, pq.ParquetFile] | None = None
+        self._open: tuple[str, pq.ParquetFile, str] | None = None
 
     @staticmethod
     def accepts(path: str) -> bool:
@@ -72,9 +72,7 @@ class Table:
             cell = cells[row - starts[group]].as_py()
         except Exception as error:  # a hostile table makes pyarrow raise nearly anything
             raise PhylaError("damaged cell") from error
-        path = None
-        if isinstance(cell, dict):
-            cell, path = cell.get("bytes"), cell.get("path")
+        cell, path = (cell.get("bytes"), cell.get("path")) if isinstance(cell, dict) else (cell, None)
         if cell is None and isinstance(path, str) and path:
             return _files.read(path if _files.is_remote(path) else posixpath.join(posixpath.dirname(file), path))
         if not isinstance(cell, bytes):
@@ -86,7 +84,7 @@ class Table:
         found: dict[str, str] | None = None
         for file in self._starts:
             with self._lock:
-                parquet = self._parquet(file)
+                parquet, _ = self._parquet(file)
                 if "label" not in parquet.schema_arrow.names:
                     continue
                 try:
@@ -113,8 +111,7 @@ class Table:
         rows = {}
         with self._lock:
             for path in paths:
-                parquet = self._parquet(path)
-                _picture_column(parquet.schema_arrow, path)  # complains once of the table, not once a row
+                parquet, _ = self._parquet(path)
                 meta = parquet.metadata
                 counts = (meta.row_group(group).num_rows for group in range(meta.num_row_groups))
                 rows[path] = list(itertools.accumulate(counts, initial=0))
@@ -132,8 +129,7 @@ class Table:
             if (file, group) in self._groups:
                 self._groups.move_to_end((file, group))
                 return self._groups[file, group]
-            parquet = self._parquet(file)
-            column = _picture_column(parquet.schema_arrow, file)
+            parquet, column = self._parquet(file)
             try:
                 cells = parquet.read_row_group(group, columns=[column]).column(0)
             except Exception as error:  # as above
@@ -143,8 +139,11 @@ class Table:
                 self._groups.popitem(last=False)
             return cells
 
-    def _parquet(self, file: str) -> pq.ParquetFile:
-        """`file`, opened; the last one stays open, for footers can be long. Call it with the lock held."""
+    def _parquet(self, file: str) -> tuple[pq.ParquetFile, str]:
+        """`file`, opened, and its column of pictures. Call it with the lock held.
+
+        The last one stays open, for footers can be long.
+        """
         import pyarrow.parquet as pq
 
         if self._open is None or self._open[0] != file:
@@ -152,22 +151,31 @@ class Table:
                 self._open[1].close(force=True)
                 self._open = None
             try:
-                self._open = file, pq.ParquetFile(_files.open_binary(file))
-                self._open[1].schema_arrow  # noqa: B018  # made when it is asked for, and may be damaged too
+                with _files.open_binary(file) as footer:
+                    whole = pq.ParquetFile(footer)
+                    column, leaf = _picture_column(whole.schema_arrow, file)
+                    metadata = whole.metadata
+                # A picture that is told once and repeated a million times stays one.
+                as_told = pq.ParquetFile(_files.open_binary(file), metadata=metadata, read_dictionary=[leaf])
+                self._open = file, as_told, column
             except PhylaError:
                 raise
             except Exception as error:  # as above
                 self._open = None
-                is_there = not (isinstance(error, OSError) and error.errno)  # pyarrow's own OSErrors have no number
-                why = "is no whole Parquet file" if is_there else f"can't be read: {_files.reason(error)}"
+                why = "is no whole Parquet file"
+                if isinstance(error, OSError) and error.errno:  # pyarrow's own have no number
+                    why = f"can't be read: {_files.reason(error)}"
                 raise PhylaError(f"{_files.escape(file)} {why}.", "Fetch or write it again.") from error
-        return self._open[1]
+        return self._open[1:]
 
 
-def _picture_column(schema: pa.Schema, file: str) -> str:
+def _picture_column(schema: pa.Schema, file: str) -> tuple[str, str]:
+    """The column of pictures, and the place of the bytes in it."""
     import pyarrow.types as kinds
 
     def is_bytes(kind: pa.DataType) -> bool:
+        if kinds.is_dictionary(kind):
+            kind = kind.value_type
         if kinds.is_null(kind):  # a struct whose bytes are all null may have lost their type
             return False
         tests = (kinds.is_binary, kinds.is_large_binary, kinds.is_fixed_size_binary, kinds.is_binary_view)
@@ -180,7 +188,8 @@ def _picture_column(schema: pa.Schema, file: str) -> str:
 
     fit = [part.name for part in schema if holds_bytes(part.type)]
     for name in (*(name for name in fit if name.lower() in _NAMES), *fit):
-        return str(name)
+        inside = ".bytes" if kinds.is_struct(schema.field(schema.get_all_field_indices(name)[0]).type) else ""
+        return str(name), f"{name}{inside}"
     listed = ", ".join(f"{part.name} ({part.type})" for part in schema)
     raise PhylaError(
         f"{_files.escape(file)} has no column of pictures. It has: {listed}.",
