@@ -71,6 +71,8 @@ def extract(
             if len(asked):
                 views = [fit(picture, network.card) if in_doubt else picture[i] for picture in pictures]
                 X[asked] = network(np.stack(views)).clip(-largest, largest)
+                for row in asked[np.isnan(X[asked]).any(1)].tolist():
+                    faults[task[row]] = f"no numbers come of it from {network.card.name}"
             features.append(X)
             if in_doubt and len(features) < len(networks) and len(asked):
                 goes_on = in_doubt([X[asked] for X in features])
