@@ -15,9 +15,10 @@ from phyla import plugins, sources
 from phyla._needs import needs
 from phyla._opened import Opened
 from phyla._progress import Progress
-from phyla._steps import Steps, folders_of, limited, usable_threads
+from phyla._steps import Steps, folders_of, usable_threads
 from phyla._telling import draw
 from phyla.audit import background
+from phyla.engine import limited
 from phyla.types import UNSORTED, Finding, PhylaError
 
 # Not run unless asked for: what the others find better, or too often wrongly (see docs/benchmarks.md).
@@ -62,7 +63,7 @@ def audit(
 
         def measured() -> Mapping[str, NDArray[Any]]:
             with project.store.writing():
-                return Steps(project.store, threads, progress).measure(images, project._source.read)
+                return Steps(project.store, threads, progress).measure(images, project._source)
 
         def facts() -> dict[str, NDArray[Any]]:
             told = cached["measured"]()

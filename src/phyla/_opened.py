@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phyla import sources
-from phyla._steps import open_picture
+from phyla._tasks import open_picture
 from phyla.cluster import leading
 from phyla.label import Replay, Said
-from phyla.store import Store, read_array
+from phyla.store import Store
 from phyla.types import ORIGINS, UNSORTED, Edit, Finding, Grouping, Images, Labels, PhylaError
 
 LOG = "edits.jsonl"
@@ -30,9 +30,8 @@ class Opened:
     """
 
     def __init__(self, folder: str | Path, *, create: bool = False) -> None:
-        path = Path(folder)
-        self.store = Store.create(path) if create else Store.open(path)
-        self.folder = path
+        self.store = Store.create(folder) if create else Store.open(folder)
+        self.folder = self.store.folder
         self._reading = RLock()
         self._held: dict[str, tuple[Any, Any]] = {}
         self._edits: tuple[list[Edit], int] = [], 0  # of the log up to that byte
@@ -46,7 +45,7 @@ class Opened:
             return kept
 
     def _array(self, stage: str, name: str) -> NDArray[Any]:
-        return read_array(self.store.folder / stage / f"{name}.npy")
+        return self.store.array(f"{stage}/{name}.npy")
 
     @property
     def _table(self) -> dict[str, NDArray[Any]]:
@@ -56,7 +55,9 @@ class Opened:
 
     def _current(self, what: str) -> Any:
         if what not in (meta := self.store.meta()):
-            raise PhylaError(f"{self.folder} is not sorted yet.", f"phyla sort PHOTOS --project {self.folder}")
+            raise PhylaError(
+                f"{self.store.place} is not sorted yet.", f"phyla sort PHOTOS --project {self.store.place}"
+            )
         return meta[what]
 
     @property
@@ -81,6 +82,9 @@ class Opened:
         place = self._current("source")
         return self._keep("source", (place, self._current("images")), lambda: sources.open_source(place))
 
+    def _fetch(self, uri: str) -> bytes:
+        return sources.fetch(self._source, uri)
+
     @property
     def X(self) -> NDArray[np.float32]:
         """(n, d) the networks' whitened principal components, side by side."""
@@ -103,7 +107,7 @@ class Opened:
         return self._near_of(self._current("reduced"))
 
     def _near_of(self, reduced: Sequence[str]) -> NDArray[np.float32]:
-        spaces = (read_array(self.store.folder / stage / "X.npy", mmap=True) for stage in reduced)
+        spaces = (self.store.array(f"{stage}/X.npy", mmap=True) for stage in reduced)
         return np.hstack([leading(X, (X.shape[1],)) for X in spaces])
 
     @property
@@ -232,7 +236,8 @@ class Opened:
         return self.folder / "report.html"
 
     def show(self) -> dict[str, Any]:
-        """The figures: `images` (files seen), `unique`, `copies`, `unreadable`, `groups`, `unsorted`, and more."""
+        """The figures: `images` (files seen), `unique`, `copies`, `unreadable`, `changed` (files, at the last sort),
+        `groups`, `unsorted`, and more."""
         table, grouping, said, labels = self._table, self.grouping, self.said, self.labels
         unreadable = int((table["row"] < 0).sum())
         sorted_ = grouping.labels >= 0
@@ -248,6 +253,7 @@ class Opened:
             "unique": len(grouping.best),
             "copies": len(table["uri"]) - unreadable - len(grouping.best),
             "unreadable": unreadable,
+            "changed": self.store.meta().get("changed", 0),
             "groups": int((sizes > 0).sum()),
             "unsorted": int((grouping.labels == UNSORTED).sum()),
             "strength": round(grouping.scores["strength"], 4),
@@ -276,7 +282,7 @@ class Opened:
             "backbones": self._current("backbones"),
             "method": grouping.recipe.method,
             "source": self._current("source"),
-            "project": str(self.folder),
+            "project": self.store.place,
             "report": str(self.report) if self.report.exists() else None,
         }
 
@@ -288,7 +294,7 @@ class Opened:
         of them belonging to nothing that was there then. `anew` : whether it is time to group anew.
         """
         stage = self._current("groups")
-        if not (self.store.folder / stage / "grown.json").exists():
+        if not self.store.has(f"{stage}/grown.json"):
             return None
         told: dict[str, Any] = self._keep("drift", stage, lambda: self.store.read_json(f"{stage}/grown.json"))
         return told

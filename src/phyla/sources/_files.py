@@ -11,7 +11,7 @@ from typing import Any, BinaryIO, cast
 from urllib.parse import urlsplit
 
 from phyla.sources._entry import Entry
-from phyla.types import PhylaError
+from phyla.types import UNREAD, PhylaError
 
 # Little enough for a few threads to hold at once, and more than all but uncompressed giants need.
 MAX_BYTES = 512 * 2**20
@@ -104,7 +104,7 @@ def read(path: str) -> bytes:
         except (OSError, PhylaError):
             raise
         except Exception as error:  # as above
-            raise PhylaError(f"could not be fetched: {str(error) or type(error).__name__}") from error
+            raise PhylaError(f"{UNREAD}could not be fetched: {str(error) or type(error).__name__}") from error
         return within_limit(data)
     try:
         found = os.stat(path)

@@ -16,7 +16,7 @@ from functools import cached_property
 from typing import Any, BinaryIO, cast
 
 from phyla.sources import _files
-from phyla.sources._entry import Entry, some
+from phyla.sources._entry import ByPath, Entry, some
 from phyla.types import PhylaError
 
 __all__ = ["Archive"]
@@ -35,7 +35,7 @@ class _Member:
     fault: str = ""
 
 
-class Archive:
+class Archive(ByPath):
     """An archive, one entry a file in it, in the order stored. Nothing is ever unpacked to disk.
 
     A zip and a plain tar are read anywhere at once. A compressed tar can only be unpacked forwards: each reading

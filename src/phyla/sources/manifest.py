@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from functools import cached_property
 
 from phyla.sources import _files
-from phyla.sources._entry import Entry, some
+from phyla.sources._entry import ByPath, Entry, some
 from phyla.types import PhylaError
 
 __all__ = ["Manifest"]
@@ -25,7 +25,7 @@ class _Unusable(Exception):
     """A line, and what is wrong with it."""
 
 
-class Manifest:
+class Manifest(ByPath):
     """A list of paths or URLs, one entry each in the order listed; a path listed again is the same entry.
 
     CSV: the column `uri`, `path`, `file`, `filename` or `image`, or else the first; without a header if the first

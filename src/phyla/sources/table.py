@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from phyla.sources import _files
-from phyla.sources._entry import Entry, some
+from phyla.sources._entry import ByPath, Entry, some
 from phyla.types import PhylaError
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ _COMPANION = re.compile(r"(readme|licen[cs]e|copying)[^/]*|[^/]*\.(md|txt|json|y
 _CACHE_BYTES = 256 * 2**20
 
 
-class Table:
+class Table(ByPath):
     """A table, one entry a row. Its picture column holds bytes, or {bytes, path} as Hugging Face writes it.
 
     The column is the first of a name like `image` or `jpg` that can hold pictures, or else the first that can. Where
