@@ -160,6 +160,11 @@ class People(Looking):
         classes = [name.strip() for name in names]
         if not all(classes):
             raise PhylaError("A name can't be empty.", "Give it at least one letter.")
+        try:
+            "".join((*classes, by)).encode()
+        except UnicodeEncodeError as fault:  # what a terminal was given in another encoding
+            told = ascii(fault.object[max(fault.start - 20, 0) : fault.end + 20])
+            raise PhylaError(f"{told} is no text.", "Write it as UTF-8.") from fault
         if len(set(classes)) == 1:
             del classes[1:]
         seq = len(self.edits)
