@@ -113,6 +113,7 @@ def _parser() -> argparse.ArgumentParser:
     add("project")
     add("--labels", help="a CSV of uri and label to check (default: what the project knows)")
     add("--checks", metavar="NAMES", help="with commas (default: all); see phyla methods")
+    add("--engine", default="local", metavar="ENGINE", help="local, ray, or ray://HOST:10001 (default: local)")
     add("--no-report", dest="report", action="store_false", help="leave the report as it is")
     work(add)
     add = verb(_search, "search", "Find the images most like some pictures, or words.")
@@ -296,7 +297,7 @@ def _audit(args: argparse.Namespace) -> Any:
 
     checks = [name.strip() for name in args.checks.split(",")] if args.checks else None
     told = Project(args.project).audit(
-        args.labels, checks=checks, report=args.report, threads=args.threads, quiet=args.quiet
+        args.labels, checks=checks, engine=args.engine, report=args.report, threads=args.threads, quiet=args.quiet
     )
     for check, why in told["skipped"].items():
         print(f"phyla: {check} is skipped: {why}.", file=sys.stderr)

@@ -30,7 +30,7 @@ from phyla._steps import (
 )
 from phyla._telling import draw, score_rows
 from phyla.cluster import FEWEST, compare, leading
-from phyla.engine import LOCAL, limited
+from phyla.engine import LOCAL, check_engine, limited
 from phyla.store import kind_of_store
 from phyla.types import UNSORTED, PhylaError
 
@@ -130,7 +130,7 @@ class Project(Explaining):
         meta = self.store.meta()
         wanted = Wanted.of(self.store, groups, method, effort, domains, seed, anew)
         plugins.check("cluster", wanted.method)
-        plugins.check("engine", engine.partition("://")[0])
+        check_engine(engine)
         kept = kind_of_store(self.store, store)
         if backbone is None:
             as_before = "groups" in meta and (wanted.keeps or effort is None)

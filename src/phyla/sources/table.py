@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import bisect
 import itertools
-import json
 import posixpath
 import re
 import threading
 from collections import OrderedDict
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from phyla.sources import _files
-from phyla.sources._columns import DAMAGE, SUFFIXES, Columns, open_columns
+from phyla.sources._columns import SUFFIXES, Columns, open_columns
 from phyla.sources._entry import ByPath, Entry, some
 from phyla.types import PhylaError
 
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Table"]
 
-_NAMES = {"image", "img", "picture", "photo", "jpg", "jpeg", "png", "webp", "bytes", "image_bytes", "image_data"}
 _COMPANION = re.compile(r"(readme|licen[cs]e|copying)[^/]*|[^/]*\.(md|txt|json|ya?ml)", re.IGNORECASE)
 _CACHE = re.compile(r"cache-[^/]*\.arrow")  # what `datasets` has computed of the tables beside it
 # Two row groups are held always, so that threads may stand on both sides of a boundary; small ones up to this sum.
@@ -36,7 +34,8 @@ class Table(ByPath):
     The column is the first of a name like `image` or `jpg` that can hold pictures, or else the first that can. Where
     bytes are null, a path counts from the table's folder. Only that column is read, a row group at a time, and the
     last row groups are kept: reading in order costs about 10 µs a small picture, reading at random a row group each.
-    A record batch of Arrow is a row group, too. Those of a few hundred MB and more cost that much memory, twice.
+    Row groups of a few hundred MB and more cost that much memory, twice; pictures that repeat count once. A record
+    batch of Arrow is a row group, too.
     """
 
     def __init__(self, path: str) -> None:
@@ -69,14 +68,16 @@ class Table(ByPath):
         file, row = self._place(uri)
         starts = self._starts[file]
         group = bisect.bisect_right(starts, row) - 1
-        cell = self._group(file, group)[row - starts[group]].as_py()
-        if isinstance(cell, dict):
-            path = cell.get("path")
-            cell = cell.get("bytes")
-            if cell is None and path:
-                return _files.read(path if _files.is_remote(path) else posixpath.join(posixpath.dirname(file), path))
-        if cell is None:
-            raise PhylaError("empty cell")
+        cells = self._group(file, group)
+        try:
+            cell = cells[row - starts[group]].as_py()
+        except Exception as error:  # a hostile table makes pyarrow raise nearly anything
+            raise PhylaError("damaged cell") from error
+        cell, path = (cell.get("bytes"), cell.get("path")) if isinstance(cell, dict) else (cell, None)
+        if cell is None and isinstance(path, str) and path:
+            return _files.read(path if _files.is_remote(path) else posixpath.join(posixpath.dirname(file), path))
+        if not isinstance(cell, bytes):
+            raise PhylaError("empty cell" if cell is None else "no picture in this cell")
         return _files.within_limit(cell)
 
     def labels(self) -> dict[str, str] | None:
@@ -88,10 +89,15 @@ class Table(ByPath):
         for file in self._starts:
             with self._lock:
                 columns = self._columns(file)
-                column, names = _label_column(columns.schema)
-                if column is None:
+                if (column := columns.label) is None:
                     continue
-                values = [value for part in range(len(columns.counts)) for value in self._read(file, part, column)]
+                try:
+                    parts = (columns.read(part, column) for part in range(len(columns.counts)))
+                    values = [value for cells in parts for value in cells.to_pylist()]
+                except Exception as error:  # as above
+                    message = f"The column {column} of {_files.escape(file)} can't be read: {error}."
+                    raise PhylaError(message, "Write it again, as text or whole numbers.") from error
+                names = columns.classes
             found, shown = found or {}, _files.escape(file)
             for row, value in enumerate(values):
                 if value is None or (names and value == -1):  # -1 is Hugging Face's "no label"
@@ -99,14 +105,6 @@ class Table(ByPath):
                 named = names and isinstance(value, int) and 0 <= value < len(names)
                 found[f"{shown}#{row}"] = names[value] if named else str(value)
         return found
-
-    def _read(self, file: str, part: int, column: str) -> list[Any]:
-        try:
-            values: list[Any] = self._columns(file).read(part, column).to_pylist()
-        except (OSError, *DAMAGE) as error:
-            message = f"{_files.escape(file)} is damaged: its column {column} can't be read."
-            raise PhylaError(message, "Fetch or write it again.") from error
-        return values
 
     @cached_property
     def _starts(self) -> dict[str, list[int]]:
@@ -118,9 +116,7 @@ class Table(ByPath):
         rows = {}
         with self._lock:
             for path in paths:
-                columns = self._columns(path)
-                _picture_column(columns.schema, path)  # complains once of the table, not once a row
-                rows[path] = list(itertools.accumulate(columns.counts, initial=0))
+                rows[path] = list(itertools.accumulate(self._columns(path).counts, initial=0))
         return rows
 
     def _place(self, uri: str) -> tuple[str, int]:
@@ -137,8 +133,8 @@ class Table(ByPath):
                 return self._groups[file, group]
             columns = self._columns(file)
             try:
-                cells = columns.read(group, _picture_column(columns.schema, file))
-            except (OSError, *DAMAGE) as error:
+                cells = columns.read(group, columns.picture)
+            except Exception as error:  # as above
                 raise PhylaError(f"damaged row group {group} of the table") from error
             self._groups[file, group] = cells
             while len(self._groups) > 2 and sum(held.nbytes for held in self._groups.values()) > _CACHE_BYTES:
@@ -146,7 +142,7 @@ class Table(ByPath):
             return cells
 
     def _columns(self, file: str) -> Columns:
-        """`file`, opened; the last one stays open, for footers can be long. Call it with the lock held."""
+        """`file`, opened. Call it with the lock held. The last one stays open, for footers can be long."""
         if self._open is None or self._open[0] != file:
             if self._open:
                 self._open[1].close()
@@ -157,39 +153,3 @@ class Table(ByPath):
 
 def _is_table(name: str) -> bool:
     return name.lower().endswith(SUFFIXES) and not _CACHE.fullmatch(name)
-
-
-def _picture_column(schema: pa.Schema, file: str) -> str:
-    import pyarrow.types as kinds
-
-    def holds_bytes(kind: pa.DataType) -> bool:
-        if kinds.is_struct(kind):
-            return any(part.name == "bytes" and holds_bytes(part.type) for part in kind)
-        if kinds.is_null(kind):  # a struct whose bytes are all null may have lost their type
-            return False
-        tests = (kinds.is_binary, kinds.is_large_binary, kinds.is_fixed_size_binary, kinds.is_binary_view)
-        return any(test(kind) for test in tests)
-
-    fit = [part.name for part in schema if holds_bytes(part.type)]
-    for name in (*(name for name in fit if name.lower() in _NAMES), *fit):
-        return str(name)
-    listed = ", ".join(f"{part.name} ({part.type})" for part in schema)
-    raise PhylaError(
-        f"{_files.escape(file)} has no column of pictures. It has: {listed}.",
-        "Pictures lie in a column of bytes, best named image.",
-    )
-
-
-def _label_column(schema: pa.Schema) -> tuple[str | None, list[str]]:
-    """The column of labels, and its classes as Hugging Face's `ClassLabel` or a plain list, `classes`, names them."""
-    metadata = schema.metadata or {}
-    try:
-        features = json.loads(metadata.get(b"huggingface", b"{}"))["info"]["features"]
-        named = {name: of["names"] for name, of in features.items() if isinstance(of, dict) and "names" in of}
-    except (ValueError, KeyError, TypeError, AttributeError):  # someone else's metadata, of another shape
-        named = {}
-    column = next((name for name in ("label", *named) if name in schema.names), None)
-    if column and isinstance(names := named.get(column), list):
-        return column, [str(name) for name in names]
-    plain = metadata.get(b"classes", b"").decode(errors="replace").split(",")
-    return column, [name.strip() for name in plain if name.strip()]
