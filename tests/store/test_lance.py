@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -148,6 +149,24 @@ def test_a_project_grows_and_searches(make_photos: Callable, tmp_path: Path) -> 
     assert [broken["uri"] for broken in told["unreadable_files"]] == [str(folder / "cut.png")]
     found = project.search(words="red", n=5)
     assert {Path(of["uri"]).name[:3] for of in found} == {"red"}
+
+
+def test_on_an_object_store(s3: str, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_extract, "SHARD", 64)
+    there, here = (sort(photos, place, store="lance", **QUICK) for place in (f"{s3}/of-lance", tmp_path / "p"))
+    assert results(there) == results(here)
+    features = features_of(there.store, there.store.meta()["features"][0])
+    assert features.place.startswith("s3://") and len(features.ids) == 120  # type: ignore[attr-defined]
+    assert not list(there.folder.rglob("*.lance")), "nothing of it is kept here"
+
+    def write(numbers: list[int]) -> None:
+        for number in numbers:
+            features_of(*stage).write(number, *made(number))
+
+    stage = there.store, there.store.stage(Recipe("features", "x"))
+    with ThreadPoolExecutor(2) as writers:
+        list(writers.map(write, ([0, 1], [0, 1])))
+    assert sorted(features_of(*stage).ids) == sorted(np.concatenate([made(0)[0], made(1)[0]]))
 
 
 def test_killed_it_goes_on(photos: Path, tmp_path: Path) -> None:

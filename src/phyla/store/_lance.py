@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
@@ -57,12 +58,14 @@ class LanceFeatures(Features):
         name = f"{self.stage}/{LANCE}"
         return f"{self.store.remote.url}/{name}" if self.store.remote else str(self.store.folder / name)
 
+    def _opened(self, version: int | None = None) -> Any:
+        return lance_package().dataset(self.place, version=version, storage_options=_options())
+
     @cached_property
     def _data(self) -> Any:
         """The dataset, None where there is none yet."""
-        lance = lance_package()
         try:
-            return lance.dataset(self.place, version=self._version)
+            return self._opened(self._version)
         except (OSError, ValueError, RuntimeError) as fault:
             versions = self.store.names(f"{self.stage}/{LANCE}/_versions")
             if not any(name.endswith(".manifest") for name in versions):
@@ -100,8 +103,8 @@ class LanceFeatures(Features):
         columns.append(pa.array(_sums(names, X.astype(np.float16), why), pa.uint64()))
         with suppress(OSError):  # somebody else has made it just now
             if self._data is None:
-                lance.write_dataset(schema.empty_table(), self.place, mode="create")
-        merge = lance.dataset(self.place).merge_insert("id").when_not_matched_insert_all()
+                lance.write_dataset(schema.empty_table(), self.place, mode="create", storage_options=_options())
+        merge = self._opened().merge_insert("id").when_not_matched_insert_all()
         merge = merge.when_matched_update_all(f"target.fault LIKE '{UNREAD}%'")
         merge.conflict_retries(_RETRIES).retry_timeout(_PATIENCE).execute(pa.table(columns, schema=schema))
         self._look_again()
@@ -143,16 +146,22 @@ class LanceFeatures(Features):
         unread, wrong = self.damaged()
         if unread:
             gone = lance.LanceOperation.Delete([], unread, "damaged")
-            lance.LanceDataset.commit(self.place, gone, read_version=self._data.version)
+            version = self._data.version
+            lance.LanceDataset.commit(self.place, gone, read_version=version, storage_options=_options())
         if wrong:
             listed = ", ".join(f"'{name}'" for name in wrong if name.isalnum())
-            lance.dataset(self.place).delete(f"id IN ({listed})")
+            self._opened().delete(f"id IN ({listed})")
         self._look_again()
 
     def __getstate__(self) -> dict[str, object]:
         """Where it lies, and the version whose places are known."""
         version = None if self._data is None else self._data.version
         return {"store": self.store, "stage": self.stage, "_version": version}
+
+
+def _options() -> dict[str, str] | None:
+    """An S3 API may be served without encryption, as fsspec takes it."""
+    return {"allow_http": "true"} if os.environ.get("AWS_ENDPOINT_URL", "").startswith("http://") else None
 
 
 def _schema(dim: int) -> pa.Schema:
