@@ -133,7 +133,7 @@ def test_a_project_is_the_same(photos: Path, tmp_path: Path, monkeypatch: pytest
     kept = {kind: sort(photos, tmp_path / kind, store=kind, **QUICK) for kind in ("npy", "lance")}
     assert results(kept["npy"]) == results(kept["lance"]) and len(results(kept["npy"])) > 8
     place = tmp_path / "lance" / kept["lance"].store.meta()["features"][0]
-    assert sorted(p.name for p in place.iterdir()) == ["recipe.json", "shards.lance"]
+    assert sorted(p.name for p in place.iterdir()) == ["create.lock", "recipe.json", "shards.lance"]
     data = lance.dataset(str(place / "shards.lance"))
     assert data.count_rows() == 120 and len(data.versions()) == 1 + -(-120 // 32), "each shard is a version"
 

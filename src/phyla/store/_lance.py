@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack
 from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -64,12 +64,12 @@ class LanceFeatures(Features):
     @cached_property
     def _data(self) -> Any:
         """The dataset, None where there is none yet."""
+        versions = self.store.names(f"{self.stage}/{LANCE}/_versions")
+        if not any(name.endswith(".manifest") for name in versions):
+            return None
         try:
             return self._opened(self._version)
         except (OSError, ValueError, RuntimeError) as fault:
-            versions = self.store.names(f"{self.stage}/{LANCE}/_versions")
-            if not any(name.endswith(".manifest") for name in versions):
-                return None
             why = str(fault).partition("\n")[0]
             raise PhylaError(f"{self.place} is damaged: {why}.", f"phyla check {self.store.place} --repair") from fault
 
@@ -95,19 +95,33 @@ class LanceFeatures(Features):
     def write(self, number: int, ids: NDArray[np.str_], X: NDArray[np.floating], faults: Mapping[str, str]) -> None:
         import pyarrow as pa
 
-        lance, schema = lance_package(), _schema(X.shape[1])
+        schema = _schema(X.shape[1])
         vectors = pa.FixedSizeListArray.from_arrays(pa.array(X.astype(np.float16).ravel()), X.shape[1])
         names = ids.tolist()
         why = [faults.get(name) for name in names]
         columns = [pa.array(names), vectors, pa.array([number] * len(names), pa.int32()), pa.array(why, pa.string())]
         columns.append(pa.array(_sums(names, X.astype(np.float16), why), pa.uint64()))
-        with suppress(OSError):  # somebody else has made it just now
-            if self._data is None:
-                lance.write_dataset(schema.empty_table(), self.place, mode="create", storage_options=_options())
+        if self._data is None:
+            self._create(schema)
         merge = self._opened().merge_insert("id").when_not_matched_insert_all()
         merge = merge.when_matched_update_all(f"target.fault LIKE '{UNREAD}%'")
         merge.conflict_retries(_RETRIES).retry_timeout(_PATIENCE).execute(pa.table(columns, schema=schema))
         self._look_again()
+
+    def _create(self, schema: pa.Schema) -> None:
+        """Make an empty dataset, unless another has: of two at once Lance would let the second replace the first's."""
+        import filelock
+
+        lock = f"{self.stage}/create.lock"
+        with ExitStack() as held:
+            held.enter_context(filelock.FileLock(self.store.folder / lock, timeout=_PATIENCE.total_seconds()))
+            if self.store.remote:
+                held.enter_context(self.store.remote.lease(lock, _PATIENCE.total_seconds()))
+            self._look_again()
+            if self._data is None:
+                lance_package().write_dataset(
+                    schema.empty_table(), self.place, mode="create", storage_options=_options()
+                )
 
     def _look_again(self) -> None:
         for known in ("_data", "ids"):
