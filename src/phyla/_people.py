@@ -175,7 +175,7 @@ class People(Looking):
         """uri of each readable file, copies too → id of its image."""
         table = self._table
         fine = table["row"] >= 0
-        return dict(zip(table["uri"][fine].tolist(), self.images.ids[table["row"][fine]].tolist(), strict=True))
+        return dict(zip(self._uris[fine].tolist(), self.images.ids[table["row"][fine]].tolist(), strict=True))
 
     def _ids(self, images: Sequence[str]) -> list[str]:
         found = sources.match(list(images), self._id_of)

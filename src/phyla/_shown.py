@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -69,10 +71,13 @@ class Shown(Opened):
     # ---- vectors
 
     @property
+    def _path_of_vectors(self) -> Path:
+        return self.folder / "near" / f"{sha256(repr(self._current('reduced')).encode()).hexdigest()[:12]}.npy"
+
+    @property
     def _vectors(self) -> NDArray[np.float16]:
         """(n, d) `near` in half precision, on the disk: of a million images only what is looked at is in memory."""
-        reduced = self._current("reduced")
-        path = self.folder / "near" / f"{sha256(repr(reduced).encode()).hexdigest()[:12]}.npy"
+        reduced, path = self._current("reduced"), self._path_of_vectors
         if not path.exists():
             with self._reading:
                 if not path.exists():
@@ -108,7 +113,30 @@ class Shown(Opened):
     def _ground(self) -> Ground:
         return self._keep("ground", self.view, self._make_ground)
 
+    @property
+    def _stage_of_ground(self) -> str:
+        recipe = Recipe("near", "ground", {}, (self._current("images"), self._current("groups")))
+        return f"{recipe.room}/{recipe.key}"
+
+    def prepare(self) -> None:
+        """Keep on the disk what a look at many images begins with: of a million it would wait 3 s of CPU time for it.
+
+        What was kept for other images or groups goes. Needs `store.writing`.
+        """
+        ground, stage, ids = self._ground, self._stage_of_ground, self._stage_of_ids
+        kept = {Path(stage).name, Path(ids).name, self._path_of_vectors.name}
+        self.store.finish(ids, {"ids": self.images.ids.astype("S"), "order": self._ordered[1]})
+        self.store.write_json(f"{stage}/folders.json", ground.folders)
+        self.store.finish(stage, {"ranked": ground.ranked, "centers": ground.centers, "place": ground.place})
+        for other in (self.folder / "near").iterdir():
+            if other.name not in kept:
+                shutil.rmtree(other) if other.is_dir() else other.unlink()
+
     def _make_ground(self) -> Ground:
+        with suppress(PhylaError, OSError):  # what lies in near/ may be deleted
+            folders = self.store.read_json(f"{self._stage_of_ground}/folders.json")
+            ranked, centers, place = (self._array(self._stage_of_ground, of) for of in ("ranked", "centers", "place"))
+            return Ground(ranked, centers, place, {int(group): name for group, name in folders.items()})
         from scipy.sparse import csr_array
 
         grouping = self.grouping
@@ -291,16 +319,6 @@ class Shown(Opened):
             return np.arange(len(images))
         dates[dates == ""] = "9"  # those of which nothing is known come last
         return np.unique(dates, return_inverse=True)[1].astype(np.int64)
-
-    def rows_with(self, ids: Sequence[str]) -> Rows:
-        """The row of each image id; −1 where it is no image of the project any more."""
-        images = self.images
-        order = self._keep("order of ids", self._current("images"), lambda: np.argsort(images.ids).astype(np.int32))
-        wanted = np.array(ids, str)
-        if not len(wanted):
-            return np.array([], np.int32)
-        at = order[np.searchsorted(images.ids, wanted.astype(images.ids.dtype), sorter=order).clip(max=len(order) - 1)]
-        return np.where(images.ids[at] == wanted, at, -1).astype(np.int32)
 
     # ---- the tree
 

@@ -184,6 +184,7 @@ class Project(Explaining):
             )  # fmt: skip
             if len(images) >= INDEXED:
                 build_index(self.store, told["reduced"], len(images), threads, steps.progress)
+                self.prepare()
             if growth:
                 growth.tidy(told)
             draw(self, steps.progress)

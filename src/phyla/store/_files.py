@@ -162,7 +162,8 @@ class Store:
         import pyarrow.parquet as pq
 
         try:
-            table = pq.read_table(self.folder / name, columns=None if columns is None else list(columns))
+            with pq.ParquetFile(self.folder / name) as file:  # `pq.read_table` would load pyarrow.dataset
+                table = file.read(None if columns is None else list(columns))
         except ValueError as fault:  # pyarrow's ArrowInvalid is one
             raise _damaged(self.folder / name, fault) from fault
         return {column: table[column].to_numpy() for column in table.column_names}
