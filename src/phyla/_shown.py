@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from threading import get_ident
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,6 +52,22 @@ class Now:
     accepted: NDArray[np.bool_]
     proba: NDArray[np.float32]
     suggestions: dict[int, str]
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """X (n, d) float32 that lies on the disk: rows of it are read when asked for, or all where NumPy needs an array."""
+
+    of: Shown
+
+    def __len__(self) -> int:
+        return len(self.of._vectors)
+
+    def __getitem__(self, rows: NDArray[np.integer]) -> NDArray[np.float32]:
+        return self.of._vectors_of(rows)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        return self.of._vectors.astype(dtype or np.float32)
 
 
 class Shown(Opened):
@@ -99,6 +116,10 @@ class Shown(Opened):
                 block = [leading(X[start : start + _BLOCK], (d,)) for X, (_, d) in zip(spaces, shapes, strict=True)]
                 np.hstack(block).astype("<f2").tofile(file)
         aside.replace(path)
+
+    @property
+    def _read_when_asked(self) -> Vectors:
+        return Vectors(self)
 
     def _vectors_of(self, rows: NDArray[np.integer]) -> NDArray[np.float32]:
         return self._vectors[rows].astype(np.float32)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from phyla import backbones, plugins, sources
 from phyla._progress import Progress
 from phyla.audit import MEASURE_SIDE, MEASURE_VERSION, facts, gather, measure
+from phyla.cluster import Rows, fit
 from phyla.engine import cores
 from phyla.store import Store, read_array
 from phyla.types import Images, PhylaError, Recipe
@@ -185,9 +186,7 @@ class Steps:
                 pass
         return stages
 
-    def group(
-        self, X: NDArray[np.float32], blocks: list[int], recipe: Recipe, told: Mapping[str, NDArray[Any]] | None = None
-    ) -> str:
+    def group(self, X: Rows, blocks: list[int], recipe: Recipe, told: Mapping[str, NDArray[Any]] | None = None) -> str:
         """Stage of the groups; `told` is what else the method gets to know of each image."""
         told = told or {}
         stage = self.store.stage(recipe)
@@ -195,10 +194,10 @@ class Steps:
             clusterer = clusterer_of(recipe, blocks, self.threads)
             with self.progress("grouping", len(X), len(X)) as advance:
                 if len(X) == 1:  # nothing to tell apart
-                    X, told = np.repeat(X, 2, axis=0), {name: np.repeat(v, 2) for name, v in told.items()}
+                    X, told = np.repeat(X[:], 2, axis=0), {name: np.repeat(v, 2) for name, v in told.items()}
                     clusterer.set_params(n_clusters=1)
-                clusterer.fit(X, **told)
-                advance(len(X))
+                run = plugins.load("engine", "local")
+                fit(clusterer, X, told, recipe.seed, run, self.threads, advance)
             self.store.finish(stage, fitted_arrays(clusterer))
         return stage
 
@@ -352,6 +351,20 @@ def usable_threads(asked: int | None) -> int:
     if asked is not None and asked < 1:
         raise PhylaError(f"{asked} threads can't work.", "Give a whole number from 1, or leave it out.")
     return asked or cores()
+
+
+@dataclass(frozen=True)
+class Spaces:
+    """X (n, d) of stages side by side, as it lies on the disk: rows of it are read when they are asked for."""
+
+    paths: tuple[Path, ...]
+
+    def __len__(self) -> int:
+        return len(read_array(self.paths[0], mmap=True))
+
+    def __getitem__(self, rows: Any) -> NDArray[np.float32]:
+        # Mapped anew each time: what was read does not pile up.
+        return np.hstack([read_array(path, mmap=True)[rows] for path in self.paths])
 
 
 @contextmanager
