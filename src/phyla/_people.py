@@ -29,8 +29,8 @@ from phyla.types import UNSORTED, PhylaError, Recipe
 
 _STAND_FOR = 100  # typical images that a group's name is remembered by
 _NEIGHBORS = 20  # of each image, as TypiClust (Hacohen et al., 2022) takes
-# Images above which those to ask about are looked for among so many: a million's neighbours take minutes.
-_MANY, _AMONG = 100_000, 10_000
+# Images above which those to ask about are looked for among so many, with so many neighbours: a million's take minutes.
+_MANY, _AMONG, _NEAR = 100_000, 10_000, 10
 
 
 class People(Looking):
@@ -274,18 +274,17 @@ class People(Looking):
     def _neighbors_of_some(self, threads: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         """`neighbors`, for asking: of many images those of some of each group, among these; others have none near."""
         n, best = len(self.grouping.best), self.grouping.best
-        recipe = Recipe("neighbors", "some", {"k": _NEIGHBORS, "among": _AMONG}, (self._current("groups"),))
+        recipe = Recipe("neighbors", "some", {"k": _NEAR, "among": _AMONG}, (self._current("groups"),))
         if (arrays := self.store.arrays(f"{recipe.room}/{recipe.key}")) is None:
             order = np.random.default_rng(0).permutation(n)
             order = order[np.argsort(best[order], kind="stable")]
             rank = np.arange(n) - np.searchsorted(best[order], best[order])  # of a row among those of its group
             rows = np.sort(order[np.argsort(rank, kind="stable")[:_AMONG]])
-            indices, distances = nearest_neighbors(self._vectors_of(rows), _NEIGHBORS, n_jobs=threads)
+            indices, distances = nearest_neighbors(self._vectors_of(rows), _NEAR, n_jobs=threads)
             arrays = {"rows": rows, "indices": rows[indices].astype(np.int32), "distances": distances}
             with self.store.writing():
                 self.store.finish(self.store.stage(recipe), arrays)
-        indices = np.zeros((n, _NEIGHBORS), np.int32)
-        distances = np.full((n, _NEIGHBORS), np.inf, np.float32)
+        indices, distances = np.zeros((n, _NEAR), np.int32), np.full((n, _NEAR), np.inf, np.float32)
         indices[arrays["rows"]], distances[arrays["rows"]] = arrays["indices"], arrays["distances"]
         return indices, distances
 

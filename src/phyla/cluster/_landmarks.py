@@ -12,7 +12,7 @@ from threadpoolctl import threadpool_limits
 
 # On 60,000 images of CIFAR-10 `vote`, fitted to 40,000 of them, differs from `vote` fitted to all by as much as another
 # seed does (0.979 and 0.980 the same, 0.900 right each); to 20,000, 0.975 and 0.898. Six times as many are taken, as
-# there may be more groups than ten. 50,000 x 768 of them take a gigabyte.
+# there may be more groups than ten; of 768 axes they take 0.8 GB.
 LANDMARKS = 1 << 18
 _BLOCK = 1 << 14  # rows assigned at a time: of 768 axes they take 50 MB
 
