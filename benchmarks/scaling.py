@@ -14,6 +14,7 @@ import json
 import resource
 import subprocess
 import sys
+from functools import partial
 from time import perf_counter, process_time
 
 import numpy as np
@@ -39,7 +40,7 @@ def one(method: str, n: int, told: int | None) -> dict[str, float]:
     offered = {"blocks": (WIDTH,), "n_jobs": cores()}
     grouper.set_params(**{k: v for k, v in offered.items() if k in grouper.get_params()})
     clock, cpu = perf_counter(), process_time()
-    fit(grouper, X, {}, 0, run, cores(), lambda rows: None)
+    fit(grouper, X, {}, 0, partial(run, workers=cores()), lambda rows: None)
     seconds = {"cpu": process_time() - cpu, "clock": perf_counter() - clock}
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     some = rng.choice(n, min(n, 1_000_000), replace=False)

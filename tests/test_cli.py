@@ -21,12 +21,12 @@ from phyla.project import Project
 PLUGIN = str(Path(__file__).parent / "plugin")
 VERBS = (
     "sort", "show", "export", "predict", "score", "compare", "name", "merge", "split", "suggest", "label", "undo",
-    "redo", "remove", "spread", "guess", "audit", "explain", "search", "train",
+    "redo", "remove", "spread", "guess", "audit", "explain", "search", "train", "check",
 )  # fmt: skip
 # Of the command alone: how it prints, and in which project.
 OF_THE_COMMAND = {"help", "json", "open", "page", "project"}
 # Where a command says otherwise than the method, and why.
-WATCHED = ("sort", "predict", "compare", "spread", "audit", "explain", "train")
+WATCHED = ("sort", "predict", "compare", "spread", "audit", "explain", "train", "check")
 ELSE = {(verb, "quiet"): "people watch a command" for verb in WATCHED}
 
 
@@ -226,7 +226,7 @@ def test_an_interrupt_is_told_in_a_line(
     monkeypatch.setattr(sources, "scan", stop)
     status, out, err = run("sort", photos, "-o", tmp_path / "p", "--backbone", "fake", "-q")
     assert (status, out) == (130, "")
-    assert err.splitlines() == ["phyla: stopped; run the same command again to go on."]
+    assert err.splitlines() == ["phyla: stopped. The same command goes on where it was."]
 
 
 def test_a_fault_of_our_own_is_not_hidden(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,7 @@ FLOORS = {
     "cluster": 3, "audit": 3, "label": 3, "train": 3, "report": 3, "explain": 3,
     "sources": 2, "backbones": 2, "reduce": 2, "store": 2,
     "neighbors": 1.5,  # reduce learns from neighbours
-    "engine": 1, "plugins": 1,
+    "engine": 1.2, "plugins": 1,  # an engine is found by its name
     "types": 0, "_version": 0,
 }  # fmt: skip
 SAME_ROOM = {
@@ -36,7 +36,9 @@ SAME_ROOM = {
     "_lesson": "project",
     "_growing": "project",
     "_auditing": "project",
-    "_steps": "project",
+    "_checking": "project",
+    "_repairing": "project",
+    **dict.fromkeys(("_steps", "_tasks"), "project"),
     **dict.fromkeys(("_explaining", "_explained", "_contrasting"), "project"),
     "_export": "project",
     "_progress": "project",

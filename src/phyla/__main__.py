@@ -1,5 +1,3 @@
-import sys
+from phyla.cli import run
 
-from phyla.cli import main
-
-sys.exit(main())
+run()

@@ -15,7 +15,8 @@ from phyla._opened import Value
 from phyla._people import People
 from phyla._progress import Progress
 from phyla._shown import Rows
-from phyla._steps import fitted_arrays, limited, restore
+from phyla._steps import fitted_arrays, restore
+from phyla.engine import limited
 from phyla.explain import apart, strongest_rows
 from phyla.store import Busy
 from phyla.types import PhylaError, Recipe

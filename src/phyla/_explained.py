@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phyla import sources
+from phyla._export import beside
 from phyla._opened import Opened
 from phyla.types import PhylaError
 
@@ -71,10 +72,9 @@ def write(project: Opened, told: Mapping[str, Any], to: Path) -> None:
         parts = _of_picture(project, told) if "prototypes" in told else _of_group(project, told)
         title, about = headline(told)
         data = _PAGE.substitute(title=escape(title), about=escape(about), parts="\n".join(parts)).encode()
-    to.parent.mkdir(parents=True, exist_ok=True)
-    aside = to.with_name(f".{to.name}.aside")
-    aside.write_bytes(data)
-    aside.replace(to)
+    with beside(to) as folder:
+        (folder / "whole").write_bytes(data)
+        (folder / "whole").replace(to)
 
 
 def headline(told: Mapping[str, Any]) -> tuple[str, str]:

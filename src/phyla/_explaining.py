@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from phyla import backbones, sources
 from phyla._contrasting import SHOWN, Contrasting, evenly
 from phyla._shown import Rows
-from phyla._steps import limited, usable_threads
+from phyla._steps import usable_threads
+from phyla.engine import limited
 from phyla.explain import Representers, class_heat, heat, nearest, onto, scaled
-from phyla.store import read_array
 from phyla.types import ORIGINS, PhylaError
 
 _LEARNT = 3000  # images that a prediction is explained by, at most: 1 s to learn from, once after an edit
@@ -147,7 +147,7 @@ class Explaining(Contrasting):
         raise PhylaError(f"{text} is neither an image of the project nor a picture file.", "Check the spelling.")
 
     def _judged(self, row: int) -> _Judged:
-        spaces = (read_array(self.store.folder / stage / "X.npy", mmap=True) for stage in self._current("reduced"))
+        spaces = (self.store.array(f"{stage}/X.npy", mmap=True) for stage in self._current("reduced"))
         x = np.concatenate([X[row] for X in spaces]).astype(np.float32)
         code = int(self._now.codes[row])
         kind = "class" if code >= 0 and self._has_classes else "group"
@@ -196,7 +196,7 @@ class Explaining(Contrasting):
         # A class of which nothing is accepted is told of by what there is.
         drawn += [rows[:each] for rows in listed.values() if not now.accepted[rows].any()]
         rows = np.unique(np.concatenate([sure, *drawn])).astype(np.int32)
-        spaces = (read_array(self.store.folder / stage / "X.npy", mmap=True) for stage in self._current("reduced"))
+        spaces = (self.store.array(f"{stage}/X.npy", mmap=True) for stage in self._current("reduced"))
         with limited(1):
             X = np.hstack([np.asarray(X[rows], np.float32) for X in spaces])
             model = Representers(blocks=self.blocks).fit(X, codes[rows], len(names))

@@ -16,11 +16,13 @@ from numpy.typing import NDArray
 
 from phyla import plugins
 from phyla._spreading import extend
-from phyla._steps import Steps, clusterer_of, digest, fitted_arrays, folders_of, limited, restore, some
+from phyla._steps import Steps, clusterer_of, digest, fitted_arrays, folders_of, restore, some
 from phyla.backbones import Card, Network
 from phyla.cluster import drift, leading
+from phyla.engine import limited
 from phyla.neighbors import nearest_of
-from phyla.store import Store, read_array
+from phyla.sources import Source
+from phyla.store import Store
 from phyla.types import Images, PhylaError, Recipe
 
 if TYPE_CHECKING:
@@ -55,7 +57,7 @@ class Wanted:
     ) -> Wanted:  # fmt: skip
         """What was not said is as it was the last time."""
         meta = store.meta()
-        if "groups" not in meta or not (store.folder / meta["groups"] / "recipe.json").exists():
+        if "groups" not in meta or not store.has(f"{meta['groups']}/recipe.json"):
             return cls(groups, method or "vote", effort or "default", domains, seed or 0, False)
         last = store.recipe(meta["groups"])
         seen = "folder" if any(of.startswith("domains ") for of in last.inputs) else None
@@ -68,7 +70,7 @@ class Wanted:
             effort, domains = effort or effort_was, seen if same else domains
         return cls(
             last.params["n_clusters"] if same else groups, method or last.method, effort or "default", domains,
-            last.seed if seed is None else seed, same and all((store.folder / file).exists() for file in needed),
+            last.seed if seed is None else seed, same and all(map(store.has, needed)),
         )  # fmt: skip
 
     def recipe(self, reduced: Sequence[str], images: Images) -> tuple[Recipe, dict[str, NDArray[Any]]]:
@@ -118,8 +120,7 @@ def narrowing(store: Store, reduced: Sequence[str], features: Sequence[str], ali
 
 def _fitted(store: Store, stage: str) -> dict[str, NDArray[Any]]:
     """A stage's arrays without those that have a row for each image."""
-    paths = sorted((store.folder / stage).glob("*.npy"))
-    return {path.stem: read_array(path) for path in paths if path.stem not in ("X", "residual")}
+    return store.arrays(stage, but=("X", "residual")) or {}
 
 
 def _through(store: Store, aligned: str, networks: int) -> Narrow:
@@ -149,11 +150,10 @@ class Growth:
         self.features, self.aligned = meta["features"], meta.get("aligned")
         self.was = project.rows_with(images.ids.tolist())
         n = len(project.images)
-        kept = self.store.folder / self.groups / "fitted.npy"
+        kept, fits = (f"{self.groups}/{name}.npy" for name in ("fitted", "n_fitted"))
         # (n,), whether a row is one of those that the groups were found among; and how many these were.
-        self.fitted = read_array(kept) if kept.exists() else np.ones(n, bool)
-        fits = self.store.folder / self.groups / "n_fitted.npy"
-        self.n_fitted = int(read_array(fits)) if fits.exists() else n
+        self.fitted = self.store.array(kept) if self.store.has(kept) else np.ones(n, bool)
+        self.n_fitted = int(self.store.array(fits)) if self.store.has(fits) else n
 
     @property
     def too_much(self) -> str | None:
@@ -177,9 +177,11 @@ class Growth:
 
     # ---- another network
 
-    def describe(self, steps: Steps, cards: Sequence[Card], begun: Sequence[Future[Network | None]]) -> None:
+    def describe(
+        self, steps: Steps, source: Source, cards: Sequence[Card], begun: Sequence[Future[Network | None]]
+    ) -> None:
         """Have the networks see what is new; learn the way from theirs to spaces that have lost their network."""
-        stages = steps.extract(some(self.images, np.flatnonzero(self.was < 0)), cards, begun)
+        stages = steps.extract(source, some(self.images, np.flatnonzero(self.was < 0)), cards, begun)
         if stages == self.features:
             return
         own = spaces_of(self.store, self.reduced)
@@ -189,13 +191,13 @@ class Growth:
                 names = ",".join(card.name for card in cards)
                 raise PhylaError(
                     f"The groups were made without {' and '.join(unknown)}, so it can say nothing of them.",
-                    f"Group anew: phyla sort --project {self.project.folder} --backbone {names} --anew",
+                    f"Group anew: phyla sort --project {self.store.place} --backbone {names} --anew",
                 )
             self.features, self.aligned = stages, None
             return
         rows = self._sample()
         images = some(self.images, rows)
-        steps.extract(images, cards)
+        steps.extract(source, images, cards)
         self.features, self.aligned = stages, self._align(steps, images, self.was[rows], stages)
 
     def _sample(self) -> NDArray[np.intp]:
@@ -222,7 +224,7 @@ class Growth:
             with steps.progress("aligning", len(images), len(images)) as advance, limited(1):
                 wide = [np.concatenate(list(steps.features(of, images.ids))) for of in features]
                 good = ~np.isnan(np.hstack([X[:, :1] for X in wide])).any(1)
-                target = [read_array(self.store.folder / of / "X.npy", mmap=True)[was] for of in lost]
+                target = [self.store.array(f"{of}/X.npy", mmap=True)[was] for of in lost]
                 seeing = [pca(self._axes()).fit(X[good]) for X in wide]
                 seen = np.hstack([p.transform(X[good]) for p, X in zip(seeing, wide, strict=True)])
                 align = method().fit(seen, np.hstack(target)[good])
@@ -273,8 +275,7 @@ class Growth:
     ) -> tuple[list[str], NDArray[np.float32], NDArray[np.float32]]:
         """Stages of the axes; those of the new images, X (m, d), and the leading ones of all, (n, …)."""
         held = [
-            {"X": read_array(self.store.folder / stage / "X.npy", mmap=True), **_fitted(self.store, stage)}
-            for stage in self.reduced
+            {"X": self.store.array(f"{stage}/X.npy", mmap=True), **_fitted(self.store, stage)} for stage in self.reduced
         ]
         ends = np.cumsum([arrays["X"].shape[1] for arrays in held])
         X, left = np.zeros((0, ends[-1]), np.float32), np.zeros((0, len(held)), np.float32)
@@ -290,9 +291,9 @@ class Growth:
             told += [self.aligned] if self.aligned and of not in self.features and len(new) else []
             stage = self.store.stage(self._grown(old, (of, *told)))
             arrays["X"] = self._merged(arrays["X"], X[:, ends[i] - arrays["X"].shape[1] : ends[i]])
-            if not (self.store.folder / stage / "done").exists():
-                if (path := self.store.folder / old / "residual.npy").exists():
-                    arrays["residual"] = self._merged(read_array(path), left[:, i])
+            if not self.store.is_done(stage):
+                if self.store.has(name := f"{old}/residual.npy"):
+                    arrays["residual"] = self._merged(self.store.array(name), left[:, i])
                 self.store.finish(stage, arrays)
             return stage, leading(arrays["X"], (arrays["X"].shape[1],))
 
@@ -300,11 +301,11 @@ class Growth:
         return list(stages), X, np.hstack(near)
 
     def _of(self, stage: str, name: str) -> NDArray[Any]:
-        return read_array(self.store.folder / stage / f"{name}.npy")
+        return self.store.array(f"{stage}/{name}.npy")
 
     def _grouped(self, steps: Steps, reduced: Sequence[str], X: NDArray[np.float32], near: NDArray[np.float32]) -> str:
         stage = self.store.stage(self._grown(self.groups, reduced))
-        if (self.store.folder / stage / "done").exists():
+        if self.store.is_done(stage):
             return stage
         arrays = self.store.arrays(self.groups) or {}
         label, strength = arrays["labels_"][:0], arrays["strength_"][:0]
@@ -335,7 +336,7 @@ class Growth:
         """The map as it was; a new image lies at the mean of its nearest old ones, the nearer the more."""
         old = self.store.meta()["map"]
         stage = self.store.stage(self._grown(old, reduced))
-        if (self.store.folder / stage / "done").exists():
+        if self.store.is_done(stage):
             return stage
         points, there = self._of(old, "points"), np.flatnonzero(self.was >= 0)
         found, away = nearest_of(near[self.was < 0], near[there], min(_NEAR, len(there)), steps.threads)
@@ -349,10 +350,8 @@ class Growth:
         for stage in (*told["reduced"], told["groups"]):
             for last in _grew_from(self.store, stage):
                 for older in _grew_from(self.store, last):
-                    if _grew_from(self.store, older) and (self.store.folder / older / "done").exists():
-                        (self.store.folder / older / "done").unlink()  # first: without it the rest counts for nothing
-                        for path in (self.store.folder / older).glob("*.npy"):
-                            path.unlink()
+                    if _grew_from(self.store, older):
+                        self.store.forget(older)
 
 
 def _grew_from(store: Store, stage: str) -> list[str]:

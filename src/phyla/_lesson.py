@@ -78,7 +78,9 @@ def lesson_of(project: Project, seed: int) -> Lesson:
         proba[np.arange(len(rows)), codes] = share
         worth, stated = proba.copy(), False
     if len(classes) < 2:
-        raise PhylaError("There is one class only, and nothing to tell apart.", f"phyla name {project.folder} 0 NAME")
+        raise PhylaError(
+            "There is one class only, and nothing to tell apart.", f"phyla name {project.store.place} 0 NAME"
+        )
     said = project.said
     column = {name: c for c, name in enumerate(classes)}
     codes = np.array([column.get(name, UNSORTED) for name in said.classes] + [UNSORTED])[said.person[rows]]

@@ -14,11 +14,11 @@ from phyla._found import Found
 from phyla._progress import Progress
 from phyla._seeing import for_browser, thumbnail
 from phyla._shown import Rows
-from phyla._steps import Steps, limited, usable_threads
+from phyla._steps import Steps, usable_threads
 from phyla._taking import FORMATS, take_away
 from phyla._tree import in_line
+from phyla.engine import limited
 from phyla.label import in_force
-from phyla.store import read_array
 from phyla.types import ORIGINS, UNSORTED, PhylaError
 
 _TYPICAL = 12  # rows that a card shows
@@ -43,7 +43,7 @@ class Looking(Found):
         unreadable = int((table["row"] < 0).sum())
         spread = self._spread_told()
         return {
-            "project": self.folder.absolute().name,
+            "project": self.store.name,
             "source": self._current("source"),
             "view": self.view,
             "seq": len(edits),
@@ -256,7 +256,7 @@ class Looking(Found):
         """The classes that an image may be of, likeliest first, as the last spread sees it."""
         if not (stage := self._spread):
             return []
-        share = read_array(self.store.folder / stage / "proba.npy", mmap=True)[row].astype(np.float32)
+        share = self.store.array(f"{stage}/proba.npy", mmap=True)[row].astype(np.float32)
         names = self.store.read_json(f"{stage}/classes.json")
         order = np.argsort(-share, kind="stable")[:_OPTIONS].tolist()
         return [{"name": names[c], "proba": round(float(share[c]), 4)} for c in order]
@@ -264,10 +264,12 @@ class Looking(Found):
     def bought(self) -> list[dict[str, Any]]:
         """What each spread over the current groups made of the answers that there were, the oldest first."""
         told = []
-        for path in self.folder.glob("spread/*/told.json"):
-            stage = f"spread/{path.parent.name}"
+        for stage in (f"spread/{name}" for name in self.store.names("spread")):
+            if not self.store.has(f"{stage}/told.json"):
+                continue
             if self._current("groups") in self.store.recipe(stage).inputs:
-                at = datetime.fromtimestamp(path.stat().st_mtime, UTC).isoformat(timespec="milliseconds")
+                changed = self.store.path(f"{stage}/told.json").stat().st_mtime
+                at = datetime.fromtimestamp(changed, UTC).isoformat(timespec="milliseconds")
                 point = self.store.read_json(f"{stage}/told.json")
                 told.append({k: point[k] for k in ("answers", "accepted", "images", "stated_error")} | {"at": at})
         return sorted(told, key=lambda point: str(point["at"]))
@@ -287,11 +289,9 @@ class Looking(Found):
         The page spreads after every few answers: of a million images each would keep a hundred megabytes.
         """
         with self.store.writing():
-            for done in self.folder.glob("spread/*/done"):
-                if f"spread/{done.parent.name}" != self.store.meta().get("spread"):
-                    done.unlink()  # first: what is left of a stage without it counts for nothing
-                    for array in done.parent.glob("*.npy"):
-                        array.unlink()
+            for name in self.store.names("spread"):
+                if f"spread/{name}" != self.store.meta().get("spread"):
+                    self.store.forget(f"spread/{name}")
 
     def map(self, *, threads: int | None = None, quiet: bool = True) -> None:
         """Lay the images out on a plane, where sorting has left that out. 60,000 take some minutes."""
@@ -308,4 +308,4 @@ class Looking(Found):
         wanted = np.zeros(len(self.images) + 1, bool)  # the last stands for what can't be read
         wanted[rows] = True
         kept = wanted[self._table["row"]]
-        return take_away({name: column[kept] for name, column in self.rows().items()}, self._source.read, format)
+        return take_away({name: column[kept] for name, column in self.rows().items()}, self._fetch, format)

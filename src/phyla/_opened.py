@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phyla import sources
-from phyla._steps import open_picture
+from phyla._tasks import open_picture
 from phyla.cluster import leading
 from phyla.label import Replay, Said, rows_among
-from phyla.store import Store, read_array
+from phyla.store import Store
 from phyla.types import ORIGINS, UNSORTED, Edit, Finding, Grouping, Images, Labels, PhylaError, Recipe
 
 LOG = "edits.jsonl"
@@ -31,9 +31,8 @@ class Opened:
     """
 
     def __init__(self, folder: str | Path, *, create: bool = False) -> None:
-        path = Path(folder)
-        self.store = Store.create(path) if create else Store.open(path)
-        self.folder = path
+        self.store = Store.create(folder) if create else Store.open(folder)
+        self.folder = self.store.folder
         self._reading = RLock()
         self._held: dict[str, tuple[Any, Any]] = {}
         self._edits: tuple[list[Edit], int] = [], 0  # of the log up to that byte
@@ -47,7 +46,7 @@ class Opened:
             return kept
 
     def _array(self, stage: str, name: str) -> NDArray[Any]:
-        return read_array(self.store.folder / stage / f"{name}.npy")
+        return self.store.array(f"{stage}/{name}.npy")
 
     @property
     def _table(self) -> dict[str, NDArray[Any]]:
@@ -63,7 +62,9 @@ class Opened:
 
     def _current(self, what: str) -> Any:
         if what not in (meta := self.store.meta()):
-            raise PhylaError(f"{self.folder} is not sorted yet.", f"phyla sort PHOTOS --project {self.folder}")
+            raise PhylaError(
+                f"{self.store.place} is not sorted yet.", f"phyla sort PHOTOS --project {self.store.place}"
+            )
         return meta[what]
 
     @property
@@ -97,9 +98,9 @@ class Opened:
         return self._keep("ordered", self._current("images"), self._read_ordered)
 
     def _read_ordered(self) -> tuple[NDArray[Any], NDArray[np.int32]]:
-        folder = self.folder / self._stage_of_ids
+        stage = self._stage_of_ids
         with suppress(PhylaError, OSError):  # what lies in near/ may be deleted
-            return read_array(folder / "ids.npy", mmap=True), read_array(folder / "order.npy", mmap=True)
+            return self.store.array(f"{stage}/ids.npy", mmap=True), self.store.array(f"{stage}/order.npy", mmap=True)
         ids = self.images.ids
         return ids, np.argsort(ids).astype(np.int32)
 
@@ -107,6 +108,9 @@ class Opened:
     def _source(self) -> sources.Source:
         place = self._current("source")
         return self._keep("source", (place, self._current("images")), lambda: sources.open_source(place))
+
+    def _fetch(self, uri: str) -> bytes:
+        return sources.fetch(self._source, uri)
 
     @property
     def X(self) -> NDArray[np.float32]:
@@ -130,7 +134,7 @@ class Opened:
         return self._near_of(self._current("reduced"))
 
     def _near_of(self, reduced: Sequence[str]) -> NDArray[np.float32]:
-        spaces = (read_array(self.store.folder / stage / "X.npy", mmap=True) for stage in reduced)
+        spaces = (self.store.array(f"{stage}/X.npy", mmap=True) for stage in reduced)
         return np.hstack([leading(X, (X.shape[1],)) for X in spaces])
 
     @property
@@ -259,7 +263,8 @@ class Opened:
         return self.folder / "report.html"
 
     def show(self) -> dict[str, Any]:
-        """The figures: `images` (files seen), `unique`, `copies`, `unreadable`, `groups`, `unsorted`, and more."""
+        """The figures: `images` (files seen), `unique`, `copies`, `unreadable`, `changed` (files, at the last sort),
+        `groups`, `unsorted`, and more."""
         table, grouping, said, labels = self._table, self.grouping, self.said, self.labels
         faulty = np.flatnonzero(table["fault"] != None)  # noqa: E711, element by element
         uris = self._uris[faulty] if len(faulty) else faulty
@@ -277,6 +282,7 @@ class Opened:
             "unique": len(grouping.best),
             "copies": len(table["row"]) - unreadable - len(grouping.best),
             "unreadable": unreadable,
+            "changed": self.store.meta().get("changed", 0),
             "groups": int((sizes > 0).sum()),
             "unsorted": int((grouping.labels == UNSORTED).sum()),
             "strength": round(grouping.scores["strength"], 4),
@@ -303,7 +309,7 @@ class Opened:
             "backbones": self._current("backbones"),
             "method": grouping.recipe.method,
             "source": self._current("source"),
-            "project": str(self.folder),
+            "project": self.store.place,
             "report": str(self.report) if self.report.exists() else None,
         }
 
@@ -315,7 +321,7 @@ class Opened:
         of them belonging to nothing that was there then. `anew` : whether it is time to group anew.
         """
         stage = self._current("groups")
-        if not (self.store.folder / stage / "grown.json").exists():
+        if not self.store.has(f"{stage}/grown.json"):
             return None
         told: dict[str, Any] = self._keep("drift", stage, lambda: self.store.read_json(f"{stage}/grown.json"))
         return told

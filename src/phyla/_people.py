@@ -6,6 +6,7 @@ import getpass
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
@@ -20,8 +21,10 @@ from phyla._needs import needs
 from phyla._opened import LOG
 from phyla._progress import Progress
 from phyla._spreading import spread
-from phyla._steps import Steps, limited, usable_threads, words_of
+from phyla._steps import Steps, usable_threads, words_of
 from phyla._telling import draw
+from phyla.engine import LOCAL, limited
+from phyla.label import Said
 from phyla.label.zero_shot import TEMPLATES, class_vectors, name_groups, prompt_weights, refine
 from phyla.neighbors import nearest_neighbors
 from phyla.store import Busy
@@ -86,7 +89,7 @@ class People(Looking):
         edits = self.edits
         if seq is None:
             if not (standing := in_force(edits)):
-                raise PhylaError("There is nothing to undo.", f"phyla label {self.folder} ANSWERS.csv")
+                raise PhylaError("There is nothing to undo.", f"phyla label {self.store.place} ANSWERS.csv")
             seq = standing[-1].seq
         if seq not in {edit.seq for edit in edits}:
             raise PhylaError(f"There is no edit {seq}.", f"There are {len(edits)}, from 0.")
@@ -159,6 +162,11 @@ class People(Looking):
         classes = [name.strip() for name in names]
         if not all(classes):
             raise PhylaError("A name can't be empty.", "Give it at least one letter.")
+        try:
+            "".join((*classes, by)).encode()
+        except UnicodeEncodeError as fault:  # what a terminal was given in another encoding
+            told = ascii(fault.object[max(fault.start - 20, 0) : fault.end + 20])
+            raise PhylaError(f"{told} is no text.", "Write it as UTF-8.") from fault
         if len(set(classes)) == 1:
             del classes[1:]
         seq = len(self.edits)
@@ -209,7 +217,7 @@ class People(Looking):
             if lacking:
                 raise PhylaError(
                     f"{method} goes by the {lacking[0]} of a spread, and there is none yet.",
-                    f"Answer what phyla suggest {self.folder} asks, then phyla spread {self.folder}.",
+                    f"Answer what phyla suggest {self.store.place} asks, then phyla spread {self.store.place}.",
                 )
             removed = self.said.removed  # images without an answer, that nobody shall be asked about
             asked = ask(min(n + int(removed.sum()), len(removed)), np.random.default_rng(seed), **given)
@@ -222,9 +230,9 @@ class People(Looking):
             for row, why in asked
         ]  # fmt: skip
 
-    def _answers(self) -> tuple[NDArray[np.int32], tuple[str, ...]]:
+    def _answers(self, said: Said | None = None) -> tuple[NDArray[np.int32], tuple[str, ...]]:
         """The class of each image that anybody knows, −1 for the others, and the classes that have one."""
-        said = self.said
+        said = said or self.said
         codes = said.person.copy()
         for other in (said.imported, said.seen):  # the surest word counts
             codes = np.where(codes < 0, other, codes)
@@ -267,7 +275,7 @@ class People(Looking):
                 return np.zeros((len(X), 0), np.int32), np.zeros((len(X), 0), np.float32)
             indices, distances = nearest_neighbors(X, k, n_jobs=usable_threads(threads))
             arrays = {"indices": indices, "distances": distances}
-            with self.store.writing():
+            with suppress(PhylaError), self.store.writing():  # kept if it can be: reading needs no lock
                 self.store.finish(self.store.stage(recipe), arrays)
         return arrays["indices"], arrays["distances"]
 
@@ -335,6 +343,7 @@ class People(Looking):
         labels: str | Path | None = None,
         *,
         checks: Sequence[str] | None = None,
+        engine: str = LOCAL,
         threads: int | None = None,
         report: bool = True,
         quiet: bool = True,
@@ -346,6 +355,7 @@ class People(Looking):
         labels : a CSV or JSONL of uri and label, or a Parquet file with a `label` column, to be checked; by default
             what the project knows of its images.
         checks : which; all by default. See `phyla methods`.
+        engine : who reads the pictures and measures them; as for `sort`.
         threads : at most this many; all of the machine's by default.
 
         Returns
@@ -355,9 +365,14 @@ class People(Looking):
         """
         from phyla._auditing import audit
 
-        return audit(self, self._offered(usable_threads(threads)), labels, checks, threads, report, quiet)
+        return audit(self, self._offered(usable_threads(threads)), labels, checks, engine, threads, report, quiet)
 
     # ---- spreading
+
+    def _spread_recipe(self, how: Recipe, answers: NDArray[np.int32], classes: Sequence[str]) -> Recipe:
+        """`how` of these answers, in the project as it is."""
+        digest = sha256(answers.tobytes() + repr(tuple(classes)).encode()).hexdigest()
+        return replace(how, inputs=(self._current("groups"), *self._current("reduced"), digest))
 
     def spread(
         self, *, method: str = "anchored", error: float = 0.02, seed: int = 0, threads: int | None = None,
@@ -378,12 +393,10 @@ class People(Looking):
             raise PhylaError(f"An error of {error} can't be aimed at.", "Give a share between 0 and 1, such as 0.02.")
         answers, classes = self._answers()
         if not len(classes):
-            raise PhylaError("Nothing is labelled yet, so nothing can be spread.", f"phyla suggest {self.folder}")
+            raise PhylaError("Nothing is labelled yet, so nothing can be spread.", f"phyla suggest {self.store.place}")
         version = plugins.load("label.spread", method).VERSION
         threads, progress, seen = usable_threads(threads), Progress(quiet), len(self.edits)
-        digest = sha256(answers.tobytes() + repr(classes).encode()).hexdigest()
-        inputs = (self._current("groups"), *self._current("reduced"), digest)
-        recipe = Recipe("spread", method, {"error": error}, inputs, version, seed)
+        recipe = self._spread_recipe(Recipe("spread", method, {"error": error}, (), version, seed), answers, classes)
         X, groups = self.X, self.grouping.best
         with self.store.writing(), limited(threads):
             with progress("spreading", len(X), len(X)) as advance:

@@ -15,6 +15,8 @@ def summary(told: dict[str, Any]) -> str:
         f"{count(told['groups'], 'group')}; {count(told['unsorted'], 'image')} left unsorted, "
         f"mean agreement {told['strength']:.0%}.",
     ]
+    if told["changed"]:
+        lines.append(f"{count(told['changed'], 'file')} changed since the last time, and looked at anew.")
     lines += _grown(told)
     for group in told["sizes"][:_SHOWN]:
         label = group["name"] or f"group {group['group']}"
@@ -198,6 +200,22 @@ def ranked(told: dict[str, Any]) -> str:
 
 def _each(values: Sequence[float]) -> str:
     return ", ".join(f"{value:.2f}" for value in values)
+
+
+def checked(told: dict[str, Any]) -> str:
+    lines = [f"{fault['file']} {fault['what']}." for fault in told["faults"]]
+    lines = [f"{line}\n  {f['mended']}" if f["mended"] else line for line, f in zip(lines, told["faults"], strict=True)]
+    if told["unchecked"]:
+        lines.append(f"{count(len(told['unchecked']), 'file')} of an older version without a checksum.")
+    if told["leftovers"]:
+        lines.append(f"{count(len(told['leftovers']), 'file')} that a killed run left; the next one removes them.")
+    size = f"{count(told['files'], 'file')}, {told['megabytes']:,} MB"
+    if told["whole"]:
+        return "\n".join([*lines, f"{size}: {'all is mended' if told['faults'] else 'all is whole'}."])
+    left = sum(not fault["mended"] for fault in told["faults"])
+    mended = any(fault["mended"] or "can't be" in fault["what"] for fault in told["faults"])
+    hint = "" if mended else f" To mend what can be: phyla check {told['project']} --repair"
+    return "\n".join([*lines, f"{size}: {count(left, 'fault')}.{hint}"])
 
 
 def backbone_table(told: list[dict[str, Any]]) -> str:

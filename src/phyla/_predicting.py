@@ -18,8 +18,10 @@ from numpy.typing import NDArray
 from phyla import backbones, plugins, sources
 from phyla._export import refuse_to_overwrite
 from phyla._progress import Progress
-from phyla._steps import limited, open_picture, usable_threads
-from phyla.store import Busy, Store
+from phyla._steps import usable_threads
+from phyla._tasks import open_picture
+from phyla.engine import limited
+from phyla.store import Busy, Store, plain
 from phyla.train import Chain, read_chain
 from phyla.types import Images, PhylaError, Recipe
 
@@ -57,7 +59,7 @@ def predict(
     threads = usable_threads(threads)
     classifier = read_chain(Path(model))
     opened = sources.open_source(source)
-    entries = opened.entries()
+    entries = sources.listed(opened)
     with limited(threads):
         if to is None:
             columns = list(_look(classifier, opened, entries, 0, threads, Progress(quiet)))
@@ -67,12 +69,12 @@ def predict(
             recipe = Recipe("predicted", "onnx", {"decoder": sources.DECODER_VERSION},
                             (classifier.sha256, _digest(entries)), _VERSION)  # fmt: skip
             stage = store.stage(recipe)
-            start, number = sum(len(part["uri"]) for part in _kept(store, stage)), len(_shards(store, stage))
+            start, number = sum(len(part["uri"]) for part in _kept(store, stage)), len(store.shards(stage, "parquet"))
             for part in _look(classifier, opened, entries, start, threads, Progress(quiet)):
                 store.write_table(f"{stage}/{number:05}.parquet", _as_arrow(part))
                 number += 1
             told = _count(_kept(store, stage))
-            _join(_shards(store, stage), Path(to))
+            _join([store.path(name) for name in store.shards(stage, "parquet")], Path(to))
     return {"to": str(to), **told}
 
 
@@ -122,10 +124,6 @@ def _count(parts: Iterable[Columns]) -> dict[str, Any]:
 def _aside(to: Path) -> Iterator[Store]:
     """A hidden folder beside `to`, for shards; gone when all is done."""
     folder = to.with_name(f".{to.name}.phyla")
-    try:
-        to.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as fault:
-        raise PhylaError(f"{to} can't be written: {fault.strerror}.", "Give another name.") from fault
     store = Store.create(folder)
     try:
         with store.writing():
@@ -133,6 +131,10 @@ def _aside(to: Path) -> Iterator[Store]:
             yield store
     except Busy as busy:
         raise PhylaError(f"Another process is writing {to}.", "Wait until it ends, or give another name.") from busy
+    except PhylaError as fault:
+        if isinstance(fault.__cause__, OSError):
+            raise plain(fault.__cause__, str(to), "Give another name.") from fault
+        raise
     shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -143,13 +145,9 @@ def _digest(entries: Iterable[sources.Entry]) -> str:
     return digest.hexdigest()
 
 
-def _shards(store: Store, stage: str) -> list[Path]:
-    return store.shards(stage, "parquet")
-
-
 def _kept(store: Store, stage: str) -> Iterator[Columns]:
-    for path in _shards(store, stage):
-        yield store.read_table(f"{stage}/{path.name}", ("uri", "class", "defer", "fault"))
+    for name in store.shards(stage, "parquet"):
+        yield store.read_table(name, ("uri", "class", "defer", "fault"))
 
 
 def _as_arrow(part: Columns) -> dict[str, pa.Array]:

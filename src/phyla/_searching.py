@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from threading import get_ident
 from typing import Any
 
 import numpy as np
@@ -19,11 +16,12 @@ from phyla import backbones, plugins, sources
 from phyla._growing import Narrow, narrowing
 from phyla._progress import Progress
 from phyla._shown import Shown
-from phyla._steps import Steps, limited, words_of
+from phyla._steps import Steps, words_of
 from phyla.cluster import leading
+from phyla.engine import limited
 from phyla.label.zero_shot import TEMPLATES
 from phyla.neighbors import Index, Shard, calibrate, centers_of, n_cells, nearest_rows, sample_of, shard_of
-from phyla.store import Store, read_array
+from phyla.store import Store
 from phyla.types import Images, PhylaError, Recipe
 
 INDEXED = 500_000  # images from which on `sort` makes an index: reading them all would take a cold disk a second
@@ -191,7 +189,7 @@ class Searching(Shown):
     def _nearest(self, query: Vector, n: int, but: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """The n rows of the directions nearest to `query`, but for some and for those that were removed."""
         reduced, removed, every = tuple(self._current("reduced")), self._now.removed, len(self.images)
-        is_there = (self.folder / "index" / _recipe(reduced, every).key / "done").exists()
+        is_there = self.store.is_done(f"index/{_recipe(reduced, every).key}")
         index = self._keep("index", (reduced, every, is_there), lambda: open_index(self.store, reduced, every))
         asked = min(n + len(but), every)
         while True:
@@ -205,20 +203,14 @@ class Searching(Shown):
             asked = min(2 * asked, every)
 
     def _file_of_directions(self, reduced: Sequence[str]) -> NDArray[np.float16]:
-        """(n, d) every image's direction, on the disk. Made aside, and renamed: whoever makes it makes the same."""
-        key = sha256(repr((reduced, _WIDTH)).encode()).hexdigest()[:12]
-        path = self.folder / "near" / f"directions-{key}.npy"
-        if not path.exists():
-            path.parent.mkdir(exist_ok=True)
-            aside = path.with_suffix(f".{os.getpid()}-{get_ident()}")
-            with aside.open("wb") as file:
-                n, width = len(self.images), _halves(self.store, reduced, np.array([0])).shape[1]
-                header = {"descr": "<f2", "fortran_order": False, "shape": (n, width)}
-                np.lib.format.write_array_header_1_0(file, header)
-                for start in range(0, n, _PIECE):
-                    _halves(self.store, reduced, np.arange(start, min(start + _PIECE, n))).tofile(file)
-            aside.replace(path)
-        return read_array(path, mmap=True)  # mapped anew each time: what was touched does not pile up
+        """(n, d) every image's direction, on the disk."""
+        key, n = sha256(repr((reduced, _WIDTH)).encode()).hexdigest()[:12], len(self.images)
+
+        def blocks() -> Iterator[NDArray[np.floating]]:
+            for start in range(0, n, _PIECE):
+                yield _halves(self.store, reduced, np.arange(start, min(start + _PIECE, n)))
+
+        return self._on_disk(f"directions-{key}", blocks)
 
     # ---- by words
 
@@ -292,7 +284,7 @@ def _halves(store: Store, reduced: Sequence[str], rows: NDArray[np.integer]) -> 
         piece = rows[start : start + _PIECE]
         together = int(piece[-1] - piece[0]) == len(piece) - 1
         at = slice(int(piece[0]), int(piece[-1]) + 1) if together else piece
-        spaces = (read_array(store.folder / stage / "X.npy", mmap=True) for stage in reduced)
+        spaces = (store.array(f"{stage}/X.npy", mmap=True) for stage in reduced)
         pieces.append(_directions([X[at] for X in spaces]).astype(np.float16))
     return np.concatenate(pieces)
 
@@ -308,22 +300,22 @@ def _recipe(reduced: Sequence[str], n: int) -> Recipe:
 
 def open_index(store: Store, reduced: Sequence[str], n: int) -> Index | None:
     """The index over n images that lies in the store, mapped; None where there is none, or a damaged one."""
-    folder = store.folder / "index" / _recipe(reduced, n).key
-    if not (folder / "done").exists():
+    stage = f"index/{_recipe(reduced, n).key}"
+    if not store.is_done(stage):
         return None
     with suppress(PhylaError, ValueError, OSError):
-        index = _mapped(folder, n, read_array(folder / "measured.npy"))
+        index = _mapped(store, stage, n, store.array(f"{stage}/measured.npy"))
         return index if index.n == n else None
     return None
 
 
-def _mapped(folder: Path, n: int, measured: NDArray[np.float64] | None = None) -> Index:
-    shards = [_shard(folder, number) for number in range(-(-n // _SHARD))]
-    return Index(read_array(folder / "centers.npy"), shards, measured)
+def _mapped(store: Store, stage: str, n: int, measured: NDArray[np.float64] | None = None) -> Index:
+    shards = [_shard(store, stage, number) for number in range(-(-n // _SHARD))]
+    return Index(store.array(f"{stage}/centers.npy"), shards, measured)
 
 
-def _shard(folder: Path, number: int) -> Shard:
-    return Shard(*(read_array(folder / f"{number:05}.{part}.npy", mmap=True) for part in _PARTS))
+def _shard(store: Store, stage: str, number: int) -> Shard:
+    return Shard(*(store.array(f"{stage}/{number:05}.{part}.npy", mmap=True) for part in _PARTS))
 
 
 def build_index(store: Store, reduced: Sequence[str], n: int, threads: int, progress: Progress) -> None:
@@ -331,35 +323,34 @@ def build_index(store: Store, reduced: Sequence[str], n: int, threads: int, prog
     if open_index(store, reduced, n):
         return
     stage = store.stage(_recipe(reduced, n))
-    folder = store.folder / stage
-    (folder / "done").unlink(missing_ok=True)
+    store.remove([f"{stage}/done"])
     with limited(1):
         learnt = centers_of(_halves(store, reduced, sample_of(n)), n_cells(n))
-    if not _holds(folder / "centers.npy", learnt):
+    if not _holds(store, f"{stage}/centers.npy", learnt):
         store.write_array(f"{stage}/centers.npy", learnt)
     with progress("indexing", n, n) as advance:
         for number in range(-(-n // _SHARD)):
             first, last = number * _SHARD, min((number + 1) * _SHARD, n)
-            if not _is_whole(folder, number, first, last, learnt.shape):
+            if not _is_whole(store, stage, number, first, last, learnt.shape):
                 shard = shard_of(_halves(store, reduced, np.arange(first, last)), first, learnt, threads)
                 for part in _PARTS:
                     store.write_array(f"{stage}/{number:05}.{part}.npy", getattr(shard, part))
             advance(last - first)
-    store.write_array(f"{stage}/measured.npy", calibrate(_mapped(folder, n)))
+    store.write_array(f"{stage}/measured.npy", calibrate(_mapped(store, stage, n)))
     store.write(f"{stage}/done", b"")
-    for other in (store.folder / "index").iterdir():  # of former vectors, and quickly made again
-        if other != folder:
-            shutil.rmtree(other, ignore_errors=True)
+    for other in store.names("index"):  # of former vectors, and quickly made again
+        if f"index/{other}" != stage:
+            store.drop(f"index/{other}")
 
 
-def _holds(path: Path, array: NDArray[Any]) -> bool:
+def _holds(store: Store, name: str, array: NDArray[Any]) -> bool:
     with suppress(PhylaError, OSError):
-        return np.array_equal(read_array(path), array)
+        return np.array_equal(store.array(name), array)
     return False
 
 
-def _is_whole(folder: Path, number: int, first: int, last: int, shape: tuple[int, ...]) -> bool:
+def _is_whole(store: Store, stage: str, number: int, first: int, last: int, shape: tuple[int, ...]) -> bool:
     with suppress(PhylaError, OSError):
-        shard = _shard(folder, number)
+        shard = _shard(store, stage, number)
         return len(shard.rows) == last - first and shard.is_whole(first, *shape)
     return False

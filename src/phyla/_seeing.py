@@ -37,7 +37,7 @@ def thumbnail(images: Images, row: int, side: int) -> bytes:
 
 def for_browser(source: Source, uri: str) -> tuple[bytes, str]:
     """A picture's own bytes where a browser shows them and they are not too many, else as WebP; and their type."""
-    data = source.read(uri)
+    data = sources.fetch(source, uri)
     kind = next((kind for begin, kind in _SHOWN.items() if data.startswith(begin)), None)
     if kind == "image/webp" and data[8:12] != b"WEBP":
         kind = None

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import io
 import os
-import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from tempfile import TemporaryDirectory, gettempdir
 from threading import get_ident
 from typing import Any
 
 import numpy as np
+from blake3 import blake3
 from numpy.typing import NDArray
 
 from phyla._opened import Opened
 from phyla._tree import Tree, divide, in_line
 from phyla.audit import MEASURE_VERSION
 from phyla.cluster import leading
-from phyla.store import read_array
+from phyla.store import plain
 from phyla.types import UNSORTED, PhylaError, Recipe
 
 Rows = NDArray[np.int32]
@@ -54,6 +56,31 @@ class Now:
     suggestions: dict[int, str]
 
 
+def _write_blocks(path: Path, n: int, blocks: Iterable[NDArray[np.floating]]) -> None:
+    path.parent.mkdir(exist_ok=True)
+    aside = path.with_suffix(f".{os.getpid()}-{get_ident()}")
+    digest = blake3()
+    try:
+        with aside.open("wb") as file:
+
+            def put(data: Any) -> None:
+                file.write(data)  # `ndarray.tofile` tells nothing of a full disk
+                digest.update(data)
+
+            for number, block in enumerate(blocks):
+                if not number:
+                    header = {"descr": "<f2", "fortran_order": False, "shape": (n, block.shape[1])}
+                    np.lib.format.write_array_header_1_0(begin := io.BytesIO(), header)
+                    put(begin.getvalue())
+                put(np.ascontiguousarray(block, "<f2").data.cast("B"))
+        sums = path.parents[1] / "sums" / "near" / path.name
+        sums.parent.mkdir(parents=True, exist_ok=True)
+        sums.write_text(f"{digest.hexdigest(16)}\n", "ascii")
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
 @dataclass(frozen=True)
 class Vectors:
     """X (n, d) float32 that lies on the disk: rows of it are read when asked for, or all where NumPy needs an array."""
@@ -79,6 +106,8 @@ class Shown(Opened):
     be split into).
     """
 
+    _elsewhere: TemporaryDirectory[str] | None = None  # what `near/` can't take
+
     @property
     def view(self) -> str:
         """Changes whenever rows or groups mean others than before."""
@@ -88,34 +117,47 @@ class Shown(Opened):
     # ---- vectors
 
     @property
-    def _path_of_vectors(self) -> Path:
-        return self.folder / "near" / f"{sha256(repr(self._current('reduced')).encode()).hexdigest()[:12]}.npy"
+    def _name_of_vectors(self) -> str:
+        return sha256(repr(self._current("reduced")).encode()).hexdigest()[:12]
 
     @property
     def _vectors(self) -> NDArray[np.float16]:
         """(n, d) `near` in half precision, on the disk: of a million images only what is looked at is in memory."""
-        reduced, path = self._current("reduced"), self._path_of_vectors
+        reduced = self._current("reduced")
+
+        def blocks() -> Iterator[NDArray[np.floating]]:
+            for start in range(0, len(self.images), _BLOCK):
+                spaces = (self.store.array(f"{stage}/X.npy", mmap=True) for stage in reduced)
+                yield np.hstack([leading(X[start : start + _BLOCK], (X.shape[1],)) for X in spaces])
+
+        return self._on_disk(self._name_of_vectors, blocks)
+
+    def _on_disk(self, name: str, blocks: Callable[[], Iterable[NDArray[np.floating]]]) -> NDArray[np.float16]:
+        """The rows of `blocks` in half precision, made once and kept beside the project: it may be deleted.
+
+        Made aside, and renamed: whoever makes it makes the same, so it needs no lock. Where the project can't be
+        written to, it lies in a folder that goes with this process.
+        """
+        path = self.folder / "near" / f"{name}.npy"
         if not path.exists():
             with self._reading:
+                if self._elsewhere is None and not path.exists():
+                    with suppress(OSError):
+                        _write_blocks(path, len(self.images), blocks())
                 if not path.exists():
-                    self._write_vectors(path, reduced)
-        return read_array(path, mmap=True)  # mapped anew each time: what was touched does not pile up
+                    path = self._write_elsewhere(path.name, blocks)
+        return np.load(path, mmap_mode="r")  # mapped anew each time: what was touched does not pile up
 
-    def _write_vectors(self, path: Path, reduced: Sequence[str]) -> None:
-        """Made aside, and renamed: whoever makes it makes the same, so it needs no lock."""
-        path.parent.mkdir(exist_ok=True)
-        aside = path.with_suffix(f".{os.getpid()}-{get_ident()}")
-        shapes = [read_array(self.store.folder / stage / "X.npy", mmap=True).shape for stage in reduced]
-        widths = [leading(np.empty((0, d), np.float32), (d,)).shape[1] for _, d in shapes]
-        n = shapes[0][0]
-        with aside.open("wb") as file:
-            header = {"descr": "<f2", "fortran_order": False, "shape": (n, sum(widths))}
-            np.lib.format.write_array_header_1_0(file, header)
-            for start in range(0, n, _BLOCK):
-                spaces = (read_array(self.store.folder / stage / "X.npy", mmap=True) for stage in reduced)
-                block = [leading(X[start : start + _BLOCK], (d,)) for X, (_, d) in zip(spaces, shapes, strict=True)]
-                np.hstack(block).astype("<f2").tofile(file)
-        aside.replace(path)
+    def _write_elsewhere(self, name: str, blocks: Callable[[], Iterable[NDArray[np.floating]]]) -> Path:
+        place = gettempdir()
+        try:
+            self._elsewhere = self._elsewhere or TemporaryDirectory(prefix="phyla-")
+            path = Path(place := self._elsewhere.name, "near", name)
+            if not path.exists():
+                _write_blocks(path, len(self.images), blocks())
+        except OSError as fault:
+            raise plain(fault, place, "Have TMPDIR name a folder with room.") from fault
+        return path
 
     @property
     def _read_when_asked(self) -> Vectors:
@@ -145,13 +187,15 @@ class Shown(Opened):
         What was kept for other images or groups goes. Needs `store.writing`.
         """
         ground, stage, ids = self._ground, self._stage_of_ground, self._stage_of_ids
-        kept = {Path(stage).name, Path(ids).name, self._path_of_vectors.name}
+        kept = stage, ids, f"near/{self._name_of_vectors}.npy"
         self.store.finish(ids, {"ids": self.images.ids.astype("S"), "order": self._ordered[1]})
         self.store.write_json(f"{stage}/folders.json", ground.folders)
         self.store.finish(stage, {"ranked": ground.ranked, "centers": ground.centers, "place": ground.place})
-        for other in (self.folder / "near").iterdir():
-            if other.name not in kept:
-                shutil.rmtree(other) if other.is_dir() else other.unlink()
+        for other in {f"near/{name}" for name in self.store.names("near")} - set(kept):
+            if other.endswith(".npy"):
+                self.store.remove([other])
+            elif other.startswith(("near/ground-", "near/ids-")):
+                self.store.drop(other)
 
     def _make_ground(self) -> Ground:
         with suppress(PhylaError, OSError):  # what lies in near/ may be deleted
@@ -322,17 +366,17 @@ class Shown(Opened):
     def _make_times(self) -> NDArray[np.int64]:
         images, store = self.images, self.store
         dates = np.full(len(images), "", "<U19")
-        stage = store.folder / (measured := Recipe("measured", "pictures", {}, (), MEASURE_VERSION)).room / measured.key
+        measured = Recipe("measured", "pictures", {}, (), MEASURE_VERSION)
         order = np.argsort(images.ids)
-        for path in store.shards(f"{measured.room}/{measured.key}", "id.npy"):
-            found, told = read_array(path).astype(str), read_array(stage / path.name.replace(".id.", ".date."))
+        for name in store.shards(f"{measured.room}/{measured.key}", "id.npy"):
+            found, told = store.array(name).astype(str), store.array(name.replace(".id.", ".date."))
             at = order[np.searchsorted(images.ids, found, sorter=order).clip(max=len(order) - 1)]
             fits = images.ids[at] == found
             dates[at[fits]] = told.astype(str)[fits]
         if (dates == "").all():
             changed: dict[str, str] = {}
-            for path in store.shards("scan", "parquet"):
-                part = store.read_table(f"scan/{path.name}")
+            for name in store.shards("scan", "parquet"):
+                part = store.read_table(name, ("uri", "stamp"))
                 changed |= dict(zip(part["uri"].tolist(), part["stamp"].tolist(), strict=True))
             stamps = [changed.get(uri, "") for uri in images.uris.tolist()]
             if all(stamp.isdecimal() for stamp in stamps):

@@ -60,7 +60,7 @@ def extend(
 ) -> str:  # fmt: skip
     """Stage of a spread like `old` with rows X (m, d) added; `merged` puts new rows among those that stay."""
     stage = store.stage(recipe)
-    if not (store.folder / stage / "done").exists():
+    if not store.is_done(stage):
         arrays = store.arrays(old) or {}
         proba, accepted = np.zeros((0, arrays["proba"].shape[1]), np.float32), np.zeros(0, bool)
         if len(X):

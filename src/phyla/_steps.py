@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,15 +15,17 @@ from numpy.typing import NDArray
 
 from phyla import backbones, plugins, sources
 from phyla._progress import Progress
-from phyla.audit import MEASURE_SIDE, MEASURE_VERSION, facts, gather, measure
+from phyla._tasks import BLOCK, Describe, Measure, Narrow, Sums, blocks_of, keep_shard, open_picture
+from phyla.audit import MEASURE_VERSION, gather
 from phyla.cluster import Rows, fit
-from phyla.engine import cores
-from phyla.store import Store, read_array
+from phyla.engine import LOCAL, cores, limited, open_engine
+from phyla.store import Features, Store
 from phyla.types import Images, PhylaError, Recipe
 
 COMPONENTS = 256  # axes kept of each network: groups are found in the first and told apart in all of them
 _SCAN_TASK, _SCAN_SHARD = 8, 8192  # files a task and a shard of the scan
-_BLOCK = 4096  # rows of wide features held at a time
+# Rows whose sums are one task's: those of 1,280 columns take 13 MB, a thirteenth of what they are made of.
+_SUMMED = 16 * BLOCK
 
 
 @dataclass(frozen=True)
@@ -34,15 +35,20 @@ class Steps:
     store: Store
     threads: int
     progress: Progress
+    engine: str = LOCAL
+
+    def run(self, function: Callable[[Any], Any], tasks: Iterable[Any]) -> Iterator[Any]:
+        """`function` of every task, in order, by the engine that was asked for."""
+        return open_engine(self.engine)(function, tasks, self.threads)
 
     def scan(self, source: sources.Source) -> dict[str, NDArray[Any]]:
         """The table of everything listed; reads only files that are new or changed since the last time."""
-        entries = source.entries()
+        entries = sources.listed(source)
         known = {}
         shards = self.store.shards("scan", "parquet")
         columns = ("uri", "size", "stamp", "id", "width", "height", "fault")
-        for path in shards:
-            part = self.store.read_table(f"scan/{path.name}")
+        for name in shards:
+            part = self.store.read_table(name)
             for row in zip(*(part[c].tolist() for c in columns), strict=True):
                 known[row[:3]] = row[3:]
         # What could not even be read is tried again: a permission or a mount may be mended without a trace in the file.
@@ -51,7 +57,7 @@ class Steps:
             number = len(shards)
             for start in range(0, len(missing), _SCAN_SHARD):
                 shard = missing[start : start + _SCAN_SHARD]
-                found = scan_all(source, shard, self.threads, advance)
+                found = scan_all(source, shard, self.run, advance)
                 found |= {"size": [e.size for e in shard], "stamp": [e.stamp for e in shard]}
                 rows = list(zip(*(found[c] for c in columns), strict=True))
                 news = [row for row in rows if row[3] or row[:3] not in known]
@@ -63,21 +69,18 @@ class Steps:
         told = zip(*(known[e.uri, e.size, e.stamp] for e in entries), strict=True)
         return as_table([e.uri for e in entries], *told)
 
-    def _extracted(self, stage: str) -> tuple[list[Path], NDArray[np.str_]]:
-        """Finished shards of a network's features, and the ids of their rows."""
-        shards = self.store.shards(stage, "npy")
-        ids = [read_array(p.with_suffix(".ids.npy")).astype(str) for p in shards]
-        return shards, np.concatenate(ids) if ids else np.array([], "<U32")
-
     def _features(self, card: backbones.Card) -> str:
         return self.store.stage(backbones.recipe(card, sources.DECODER_VERSION))
 
     def begin(self, card: backbones.Card) -> backbones.Network | None:
         """The network of `card`, unless it may not be needed: some images have its features already."""
-        return None if self.store.shards(self._features(card), "npy") else backbones.load(card, self.threads)
+        if self.engine != LOCAL or self.store.shards(self._features(card), "npy"):
+            return None
+        return backbones.load(card, self.threads)
 
     def extract(
         self,
+        source: sources.Source,
         images: Images,
         cards: Sequence[backbones.Card],
         begun: Sequence[Future[backbones.Network | None]] = (),
@@ -88,51 +91,52 @@ class Steps:
         """
         networks = {i: network for i, early in enumerate(begun) if (network := early.result())}
         stages = [self._features(card) for card in cards]
+        held = [Features(self.store, stage) for stage in stages]
         # Which networks lack which image: after a kill, or with a network added, not the same ones everywhere.
-        lacks = np.array([~np.isin(images.ids, self._extracted(stage)[1]) for stage in stages])
+        lacks = np.array(
+            [~np.isin(images.ids, features.ids) | np.isin(images.ids, features.unread) for features in held]
+        )
         patterns, first, of = np.unique(lacks, axis=1, return_index=True, return_inverse=True)
-        run = plugins.load("engine", "local")
+        starts = [len(features) for features in held]
         with self.progress("looking", int(lacks.any(0).sum()), len(images)) as advance:
             for pattern in np.argsort(first):
                 ask = np.flatnonzero(patterns[:, pattern]).tolist()
                 if not ask:
                     continue
-                networks.update({i: backbones.load(cards[i], self.threads) for i in ask if i not in networks})
-                rows = np.flatnonzero(of == pattern).tolist()
-                starts = [len(self.store.shards(stages[i], "npy")) for i in ask]
-                shards = backbones.extract(images, rows, [networks[i] for i in ask], run, self.threads, advance)
-                for step, shard in enumerate(shards):
-                    faults = {str(images.ids[row]): reason for row, reason in shard.faults.items()}
-                    for i, start, X in zip(ask, starts, shard.features, strict=True):
-                        name = f"{stages[i]}/{start + step:05}"
-                        self.store.write_json(f"{name}.faults.json", faults)
-                        self.store.write_array(f"{name}.ids.npy", images.ids[shard.rows].astype("S"))
-                        self.store.write_array(f"{name}.npy", X)
+                rows = np.flatnonzero(of == pattern)
+                asked = [held[i] for i in ask]
+                at = [starts[i] for i in ask]
+                if self.engine == LOCAL:
+                    networks.update({i: backbones.load(cards[i], self.threads) for i in ask if i not in networks})
+                    looking = [networks[i] for i in ask]
+                    made = self._look(images, rows, looking, asked, at, advance)
+                else:
+                    tasks = (
+                        (images.ids[shard], images.uris[shard], [start + step for start in at])
+                        for step, shard in enumerate(blocks_of(rows, backbones.SHARD))
+                    )
+                    for done in self.run(Describe(source, [cards[i] for i in ask], asked), tasks):
+                        advance(done)
+                    made = -(-len(rows) // backbones.SHARD)
+                for i in ask:
+                    starts[i] += made
         return stages
+
+    def _look(
+        self, images: Images, rows: NDArray[np.intp], networks: Sequence[backbones.Network],
+        features: Sequence[Features], at: Sequence[int], advance: Callable[[int], object],
+    ) -> int:  # fmt: skip
+        """Have the networks see some rows in threads of this process; how many shards that makes."""
+        shards = backbones.extract(images, rows.tolist(), networks, open_engine(LOCAL), self.threads, advance)
+        for made, shard in enumerate(shards):
+            keep_shard(features, [start + made for start in at], images.ids, shard)
+        return made + 1
 
     def features(self, stage: str, ids: NDArray[np.str_]) -> Iterator[NDArray[np.float32]]:
         """Blocks of the (n, d) features of `ids`, in order, read shard by shard; NaN where a picture is broken."""
-        shards, held = self._extracted(stage)
-        ends = np.cumsum([len(read_array(p, mmap=True)) for p in shards])
-        order = np.argsort(held, kind="stable")
-        at = order[np.searchsorted(held, ids, sorter=order).clip(max=len(order) - 1)] if len(held) else order
-        if lack := len(ids) if not len(held) else int((held[at] != ids).sum()):
-            raise PhylaError(
-                f"{lack:,} of {len(ids):,} images are not described by {self.store.recipe(stage).method}.",
-                f"Have it describe all: phyla sort --project {self.store.folder} --anew",
-            )
-        for start in range(0, len(ids), _BLOCK):
-            block = at[start : start + _BLOCK]
-            of = np.searchsorted(ends, block, side="right")
-            X: NDArray[np.float32] | None = None
-            for shard in np.unique(of):
-                part = read_array(shards[shard], mmap=True)
-                rows = part[block[of == shard] - (ends[shard] - len(part))]
-                if X is None:
-                    X = np.empty((len(block), part.shape[1]), np.float32)
-                X[of == shard] = rows
-            assert X is not None
-            yield X
+        features = Features(self.store, stage)
+        for places in blocks_of(features.places(ids)):
+            yield features.take(places)
 
     def without_broken(
         self, table: dict[str, NDArray[Any]], images: Images, stage: str
@@ -141,9 +145,7 @@ class Steps:
 
         The column `row` says where in `images` each file is, −1 for one that can't be read.
         """
-        faults: dict[str, str] = {}
-        for path in self.store.shards(stage, "faults.json"):
-            faults |= self.store.read_json(f"{stage}/{path.name}")
+        faults = Features(self.store, stage).faults
         good = ~np.isin(images.ids, list(faults))
         if not good.any():
             raise PhylaError("None of the images can be decoded.", f"The first: {next(iter(faults.values()))}.")
@@ -158,7 +160,7 @@ class Steps:
         """Write the table of images under a name made from what it says."""
         told = hashlib.sha256(repr([c.tolist() for c in table.values()]).encode()).hexdigest()
         name = f"images/{told[:12]}.parquet"
-        if not (self.store.folder / name).exists():
+        if not self.store.has(name):
             self.store.write_table(name, table)
         return name
 
@@ -170,20 +172,34 @@ class Steps:
         stages = [self.store.stage(recipe) for recipe in recipes]
         missing = [pair for pair in zip(features, stages, strict=True) if self.store.arrays(pair[1]) is None]
 
-        def reduce(pair: tuple[str, str]) -> None:
-            model = pca(COMPONENTS)
-            for X in self.features(pair[0], images.ids):
-                model.partial_fit(X)
-                advance(len(X))
-            kept = [(model.transform(X), model.residual(X)) for X in self.features(pair[0], images.ids)]
-            narrow, left = (np.concatenate(part) for part in zip(*kept, strict=True))
-            self.store.finish(pair[1], {"X": narrow, "residual": left} | fitted_arrays(model))
+        held = [Features(self.store, stage) for stage, _ in missing]
+        places = [of.places(images.ids) for of in held]
+
+        def tasks(size: int) -> Iterator[tuple[int, NDArray[np.int64]]]:
+            return ((i, block) for i, every in enumerate(places) for block in blocks_of(every, size))
 
         # One thread of linear algebra in each: its rounding must not depend on how many there are.
         todo = len(missing) * len(images)
         with self.progress("compressing", todo, todo) as advance, limited(1):
-            for _ in plugins.load("engine", "local")(reduce, missing, self.threads):
-                pass
+            # Sums are merged in the order of the rows, whoever has made them first.
+            models = [pca(COMPONENTS) for _ in missing]
+            parts = self.run(Sums(held, COMPONENTS), tasks(_SUMMED))
+            for (i, block), part in zip(tasks(_SUMMED), parts, strict=True):
+                models[i].merge(part)
+                advance(len(block) // 2)
+            # Half of the work is done: now the axes are known.
+            fitted = [fitted_arrays(model.solve()) for model in models]
+            narrowed = self.run(Narrow(held, [restore(pca(), arrays) for arrays in fitted]), tasks(BLOCK))
+            for (_, stage), arrays in zip(missing, fitted, strict=True):
+                shape = len(images), len(arrays["components_"])
+                left = []
+                with self.store.streaming_array(f"{stage}/X.npy", shape, np.float32) as put:
+                    for _ in blocks_of(images.ids):
+                        X, residual = next(narrowed)
+                        put(X)
+                        left.append(residual)
+                        advance(len(X) - len(X) // 2)
+                self.store.finish(stage, {"residual": np.concatenate(left)} | arrays)
         return stages
 
     def group(self, X: Rows, blocks: list[int], recipe: Recipe, told: Mapping[str, NDArray[Any]] | None = None) -> str:
@@ -196,39 +212,22 @@ class Steps:
                 if len(X) == 1:  # nothing to tell apart
                     X, told = np.repeat(X[:], 2, axis=0), {name: np.repeat(v, 2) for name, v in told.items()}
                     clusterer.set_params(n_clusters=1)
-                run = plugins.load("engine", "local")
-                fit(clusterer, X, told, recipe.seed, run, self.threads, advance)
+                fit(clusterer, X, told, recipe.seed, self.run, advance)
             self.store.finish(stage, fitted_arrays(clusterer))
         return stage
 
-    def measure(self, images: Images, read: Callable[[str], bytes]) -> dict[str, NDArray[Any]]:
+    def measure(self, images: Images, source: sources.Source) -> dict[str, NDArray[Any]]:
         """What `audit.measure` and `audit.facts` tell, (n, …) each; only images not yet measured are decoded."""
         stage = self.store.stage(Recipe("measured", "pictures", {}, (), MEASURE_VERSION))
-        held = [read_array(p).astype(str) for p in self.store.shards(stage, "id.npy")]
+        held = [self.store.array(name).astype(str) for name in self.store.shards(stage, "id.npy")]
         rows = np.flatnonzero(~np.isin(images.ids, np.concatenate(held) if held else []))
 
-        def work(task: NDArray[np.intp]) -> list[dict[str, Any]]:
-            told = []
-            for row in task:
-                try:
-                    data = read(images.uris[row])
-                    told.append(facts(data) | measure(sources.decode(data, MEASURE_SIDE)))
-                except (OSError, PhylaError) as fault:
-                    why = getattr(fault, "message", str(fault))
-                    raise PhylaError(
-                        f"{images.uris[row]} can't be read any more: {why}.",
-                        f"Sort again: phyla sort --project {self.store.folder}",
-                    ) from fault
-            return told
-
-        run = plugins.load("engine", "local")
         with self.progress("measuring", len(rows), len(images)) as advance:
             for start in range(0, len(rows), _SCAN_SHARD):
                 shard = rows[start : start + _SCAN_SHARD]
                 told: list[dict[str, Any]] = []
-                for part in run(
-                    work, [shard[i : i + _SCAN_TASK] for i in range(0, len(shard), _SCAN_TASK)], self.threads
-                ):
+                tasks = ((images.uris[rows], images.ids[rows]) for rows in blocks_of(shard, _SCAN_TASK))
+                for part in self.run(Measure(source, self.store.place), tasks):
                     told += part
                     advance(len(part))
                 name = f"{stage}/{len(held):05}"
@@ -239,9 +238,11 @@ class Steps:
         ids = np.concatenate(held)
         order = np.argsort(ids)
         at = order[np.searchsorted(ids, images.ids, sorter=order)]
-        columns = [p.name.split(".")[1] for p in sorted((self.store.folder / stage).glob("00000.*.npy"))]
+        columns = [name.split(".")[1] for name in self.store.names(stage) if fnmatch(name, "00000.*.npy")]
         return {
-            column: np.concatenate([read_array(p) for p in self.store.shards(stage, f"{column}.npy")[: len(held)]])[at]
+            column: np.concatenate(
+                [self.store.array(name) for name in self.store.shards(stage, f"{column}.npy")[: len(held)]]
+            )[at]
             for column in columns
             if column != "id"
         }
@@ -261,12 +262,12 @@ def images_of(table: dict[str, NDArray[Any]], source: sources.Source) -> Images:
     _, first = np.unique(table["id"], return_index=True)
     first.sort()
     first = first[[table["fault"][i] is None for i in first]]
-    uris = table["uri"][first]
+    uris, ids = table["uri"][first], table["id"][first]
 
     def open_row(row: int, at_least: int) -> NDArray[np.uint8]:
-        return open_picture(source, uris[row], at_least)
+        return open_picture(source, uris[row], at_least, ids[row])
 
-    return Images(table["id"][first], uris, table["width"][first], table["height"][first], open_row)
+    return Images(ids, uris, table["width"][first], table["height"][first], open_row)
 
 
 def some(images: Images, rows: NDArray[np.integer]) -> Images:
@@ -288,12 +289,13 @@ def folders_of(images: Images) -> NDArray[np.str_]:
 
 
 def scan_all(
-    source: sources.Source, entries: Sequence[sources.Entry], threads: int, advance: Callable[[int], object]
-) -> dict[str, list[Any]]:
-    """The columns of `sources.scan` for `entries`."""
+    source: sources.Source, entries: Sequence[sources.Entry], run: Callable[..., Iterator[Any]],
+    advance: Callable[[int], object],
+) -> dict[str, list[Any]]:  # fmt: skip
+    """The columns of `sources.scan` for `entries`; `run(function, tasks)` does it."""
     tasks = [entries[i : i + _SCAN_TASK] for i in range(0, len(entries), _SCAN_TASK)]
     found: dict[str, list[Any]] = {}
-    for part in plugins.load("engine", "local")(partial(sources.scan, source), tasks, threads):
+    for part in run(partial(sources.scan, source), tasks):
         for column, values in part.items():
             found.setdefault(column, []).extend(values)
         advance(len(part["uri"]))
@@ -329,13 +331,6 @@ def clusterer_of(recipe: Recipe, blocks: list[int], threads: int = 1) -> Any:
     return clusterer.set_params(**{k: v for k, v in offered.items() if k in clusterer.get_params()})
 
 
-def open_picture(source: sources.Source, uri: str, at_least: int) -> NDArray[np.uint8]:
-    try:
-        return sources.decode(source.read(uri), at_least)
-    except OSError as fault:
-        raise PhylaError(fault.strerror or str(fault)) from fault
-
-
 def words_of(
     meta: Mapping[str, Any], stages: Sequence[str], threads: int
 ) -> tuple[str, Callable[[Sequence[str]], NDArray[np.float32]]] | None:
@@ -357,24 +352,12 @@ def usable_threads(asked: int | None) -> int:
 class Spaces:
     """X (n, d) of stages side by side, as it lies on the disk: rows of it are read when they are asked for."""
 
-    paths: tuple[Path, ...]
+    store: Store
+    stages: tuple[str, ...]
 
     def __len__(self) -> int:
-        return len(read_array(self.paths[0], mmap=True))
+        return len(self.store.array(f"{self.stages[0]}/X.npy", mmap=True))
 
     def __getitem__(self, rows: Any) -> NDArray[np.float32]:
         # Mapped anew each time: what was read does not pile up.
-        return np.hstack([read_array(path, mmap=True)[rows] for path in self.paths])
-
-
-@contextmanager
-def limited(threads: int) -> Iterator[None]:
-    """At most `threads` threads in the linear algebra and in OpenMP, faiss included."""
-    import cv2
-    import faiss
-    from threadpoolctl import threadpool_limits
-
-    cv2.setNumThreads(1)  # resizing happens in threads of our own
-    faiss.omp_set_num_threads(threads)
-    with threadpool_limits(threads):
-        yield
+        return np.hstack([self.store.array(f"{stage}/X.npy", mmap=True)[rows] for stage in self.stages])

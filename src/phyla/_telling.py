@@ -24,7 +24,7 @@ def draw(project: Opened, progress: Progress) -> None:
 
     # Sorted without a report: an older one would tell of other groups.
     if (points := project._current("map")) is None:
-        project.report.unlink(missing_ok=True)
+        project.store.remove([project.report.name])
         return
     images, grouping, names = project.images, project.grouping, project.names
     told, tried = project.show(), _curve(project)

@@ -15,8 +15,9 @@ from phyla import backbones, plugins
 from phyla._growing import spaces_of
 from phyla._lesson import Lesson, lesson_of
 from phyla._progress import Progress
-from phyla._steps import Steps, limited, usable_threads
+from phyla._steps import Steps, usable_threads
 from phyla.cluster import leading
+from phyla.engine import limited
 from phyla.label.defer import Defer
 from phyla.train import Cascade, Head, Student, accompany, gap, read, together, windows, write, write_chain
 from phyla.types import ORIGINS, UNSORTED, PhylaError, Recipe
@@ -106,7 +107,7 @@ def _cards(project: Project) -> list[backbones.Card]:
     if not set(spaces) <= of.keys():
         raise PhylaError(
             f"{' and '.join(names)} did not describe all images, so there is no teaching by them yet.",
-            f"Describe all: phyla sort --project {project.folder} --anew",
+            f"Describe all: phyla sort --project {project.store.place} --anew",
         )
     return [backbones.card(of[space]) for space in spaces]
 
@@ -118,7 +119,7 @@ def _refuse(
     if not 0 < error < 1:
         raise PhylaError(f"An error of {error} can't be aimed at.", "Give a share between 0 and 1, such as 0.02.")
     if backbone is not None and backbone not in known:
-        raise PhylaError(f"{project.folder} was not sorted by {backbone!r}.", f"It was by: {', '.join(known)}.")
+        raise PhylaError(f"{project.store.place} was not sorted by {backbone!r}.", f"It was by: {', '.join(known)}.")
     if budget is not None and not (cascade and 0 < budget <= 1):
         raise PhylaError(
             "A budget is the share of all networks' cost that a cascade may take, above 0 and up to 1.",

@@ -5,9 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
-from collections.abc import Callable, Sequence
-from typing import Any
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NoReturn
 
 from phyla import __version__, _plain
 from phyla.types import PhylaError
@@ -39,6 +42,7 @@ def _parser() -> argparse.ArgumentParser:
         add("--agreement", type=float, help="leave out images under this strength, 0 to 1 (default: half the votes)")
         add("--no-report", dest="report", action="store_false", help="draw no map and no report")
         add("--seed", type=int, help="the same seed gives the same groups (default: 0)")
+        add("--engine", default="local", metavar="ENGINE", help="local, ray, or ray://HOST:10001 (default: local)")
         add("--anew", action="store_true", help="group anew what is sorted already (default: keep its groups)")
         work(add)
 
@@ -108,6 +112,7 @@ def _parser() -> argparse.ArgumentParser:
     add("project")
     add("--labels", help="a CSV of uri and label to check (default: what the project knows)")
     add("--checks", metavar="NAMES", help="with commas (default: all); see phyla methods")
+    add("--engine", default="local", metavar="ENGINE", help="local, ray, or ray://HOST:10001 (default: local)")
     add("--no-report", dest="report", action="store_false", help="leave the report as it is")
     work(add)
     add = verb(_search, "search", "Find the images most like some pictures, or words.")
@@ -155,6 +160,10 @@ def _parser() -> argparse.ArgumentParser:
     add("project")
     add("--methods", metavar="NAMES", help="with commas (default: eight quick ones)")
     work(add)
+    add = verb(_check, "check", "Read all that a project holds, and tell what is damaged.")
+    add("project")
+    add("--repair", action="store_true", help="move what is damaged away, and make it again where it can be")
+    work(add)
     add = verb(_backbones, "backbones", "List the networks.")
     add("--measure", action="store_true", help="time each on this machine")
     add("--threads", type=int, help="use at most this many processors (default: all)")
@@ -165,10 +174,8 @@ def _parser() -> argparse.ArgumentParser:
 def _sort(args: argparse.Namespace) -> Any:
     from phyla.project import Project, sort
 
-    options: dict[str, Any] = {
-        name: getattr(args, name, None)
-        for name in ("groups", "method", "effort", "domains", "agreement", "seed", "anew", "report", "threads", "quiet")
-    }
+    names = "groups method effort domains agreement seed anew report engine threads quiet"
+    options: dict[str, Any] = {n: getattr(args, n) for n in names.split() if hasattr(args, n)}
     options["backbone"] = [name.strip() for name in args.backbone.split(",")] if args.backbone else None
     if args.source is None:
         if args.project is None:
@@ -177,7 +184,7 @@ def _sort(args: argparse.Namespace) -> Any:
         project.sort(**options)
     else:
         project = sort(args.source, args.project, **options)
-    args.project = str(project.folder)
+    args.project = project.store.place
     return project.show(), _plain.summary
 
 
@@ -281,7 +288,7 @@ def _audit(args: argparse.Namespace) -> Any:
 
     checks = [name.strip() for name in args.checks.split(",")] if args.checks else None
     told = Project(args.project).audit(
-        args.labels, checks=checks, report=args.report, threads=args.threads, quiet=args.quiet
+        args.labels, checks=checks, engine=args.engine, report=args.report, threads=args.threads, quiet=args.quiet
     )
     for check, why in told["skipped"].items():
         print(f"phyla: {check} is skipped: {why}.", file=sys.stderr)
@@ -378,6 +385,14 @@ def _compare(args: argparse.Namespace) -> Any:
     return Project(args.project).compare(methods=methods, threads=args.threads, quiet=args.quiet), _plain.ranked
 
 
+def _check(args: argparse.Namespace) -> Any:
+    from phyla._checking import check  # and not of `Project`: one that is damaged may not open
+
+    told = check(args.project, repair=args.repair, threads=args.threads, quiet=args.quiet)
+    args.status = 0 if told["whole"] else 1
+    return told, _plain.checked
+
+
 def _backbones(args: argparse.Namespace) -> Any:
     from dataclasses import asdict
 
@@ -404,25 +419,64 @@ def _methods(args: argparse.Namespace) -> Any:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; the exit status is 0, 2 for a fault the user can mend, 130 for an interrupt."""
+    """Run one command: 0, 1 where `check` finds faults, 2 for a fault the user can mend, 130 or 143 if told to stop."""
     args = _parser().parse_args(argv)
     try:
-        told, plain = args.run(args)
-        _print(json.dumps(told, indent=1, ensure_ascii=False) if args.json else plain(told))
-        if getattr(args, "open", False):
-            from phyla.app import serve
-            from phyla.project import Project
+        with _stoppable():
+            told, plain = args.run(args)
+            _print(json.dumps(told, indent=1, ensure_ascii=False) if args.json else plain(told))
+            if getattr(args, "open", False):
+                from phyla.app import serve
+                from phyla.project import Project
 
-            serve(Project(args.project))
+                serve(Project(args.project))
     except PhylaError as fault:
         print(f"phyla: {fault.message}", file=sys.stderr)
         if fault.hint:
             print(f"  {fault.hint}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("phyla: stopped; run the same command again to go on.", file=sys.stderr)
-        return 130
-    return 0
+    except KeyboardInterrupt as stop:
+        print("phyla: stopped. The same command goes on where it was.", file=sys.stderr)
+        return stop.args[0] if stop.args else 128 + signal.SIGINT
+    except OSError as fault:  # of the disk or a network, which no code of ours can mend
+        if fault.errno is None:
+            raise
+        print(f"phyla: {fault.filename or 'A file'}: {fault.strerror}.", file=sys.stderr)
+        print("  Look after the disk, or the network, and run the same command again.", file=sys.stderr)
+        return 2
+    return getattr(args, "status", 0)
+
+
+def run() -> NoReturn:
+    """Run the command that this process was started for."""
+    status = main()
+    if status > 128:  # workers may wait for a stalled mount for ever; nobody waits for them
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """Have SIGTERM stop a command as Ctrl-C does: every `with` and `finally` runs. A second one ends it at once."""
+
+    def stop(number: int, frame: Any) -> None:
+        for each in caught:
+            signal.signal(each, lambda number, frame: os._exit(128 + number))
+        raise KeyboardInterrupt(128 + number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    # One that is ignored (nohup, a job in the background of a script) stays so.
+    caught = [s for s in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(s) is not signal.SIG_IGN]
+    before = [signal.signal(each, stop) for each in caught]
+    try:
+        yield
+    finally:
+        for each, was in zip(caught, before, strict=True):
+            signal.signal(each, was)
 
 
 def _print(text: str) -> None:

@@ -21,6 +21,7 @@ __all__ = ["check", "describe", "load", "names"]
 _CALLED = {
     "audit": "check",
     "cluster": "grouping method",
+    "engine": "engine",
     "label.ask": "way of asking",
     "label.spread": "way of spreading labels",
     "neighbors": "way to find neighbours",

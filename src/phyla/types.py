@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # `phyla --help` has no need of NumPy
 __all__ = ["ORIGINS", "Edit", "Finding", "Grouping", "Images", "Labels", "PhylaError", "Recipe"]
 
 UNSORTED = -1  # the label of an image that was left out
+UNREAD = "not read: "  # how a reason begins for which a picture could not be had now, and perhaps can be later
 ORIGINS = ("", "group", "spread", "import", "person", "removed")  # whose word the class of an image is
 
 
@@ -28,6 +29,9 @@ class PhylaError(Exception):
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
         self.message, self.hint = message, hint
+
+    def __reduce__(self) -> tuple[type[PhylaError], tuple[str, str]]:
+        return type(self), (self.message, self.hint)  # whole on its way from another process
 
     def __str__(self) -> str:
         return f"{self.message}\n{self.hint}" if self.hint else self.message

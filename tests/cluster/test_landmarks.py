@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from pickle import dumps, loads
 from typing import Any
@@ -17,6 +18,7 @@ from phyla.cluster import _landmarks, fit, score
 from phyla.cluster.kmeans import KMeans
 from phyla.cluster.vote import Vote
 from phyla.engine.local import run
+from phyla.store import Store
 
 N, K = 1003, 4
 
@@ -46,9 +48,9 @@ class Told:
         return X[:, 0].astype(np.int32), X[:, 0] / np.float32(N)
 
 
-def fitted(clusterer: Any, X: Any, workers: int = 1, told: Any = None, engine: Callable[..., Any] = run) -> Any:
+def fitted(clusterer: Any, X: Any, workers: int = 1, told: Any = None, engine: Any = None) -> Any:
     rows: list[int] = []
-    fit(clusterer, X, told or {}, 5, engine, workers, rows.append)
+    fit(clusterer, X, told or {}, 5, engine or partial(run, workers=workers), rows.append)
     assert sum(rows) == len(X)
     return clusterer
 
@@ -81,21 +83,22 @@ def test_the_seed_draws_the_landmarks_and_workers_change_nothing(blobs: tuple[ND
     one, four = (fitted(Vote(K, n_voters=6), X, workers) for workers in (1, 4))
     assert one.labels_.tobytes() == four.labels_.tobytes() and one.strength_.tobytes() == four.strength_.tobytes()
     other = Vote(K, n_voters=6)
-    fit(other, X, {}, 6, run, 1, lambda rows: None)
+    fit(other, X, {}, 6, partial(run, workers=1), lambda rows: None)
     assert other.labellers_.tobytes() != one.labellers_.tobytes()
 
 
 def test_rows_may_lie_in_files_and_tasks_may_travel(tmp_path: Path, blobs: tuple[NDArray[np.float32], Any]) -> None:
     X, _ = blobs
-    np.save(tmp_path / "left.npy", X[:, :5])
-    np.save(tmp_path / "right.npy", X[:, 5:])
+    store = Store.create(tmp_path / "project")
+    store.write_array("left/X.npy", X[:, :5])
+    store.write_array("right/X.npy", X[:, 5:])
 
-    def elsewhere(function: Callable[[int], Any], tasks: Iterable[int], workers: int) -> Iterator[Any]:
+    def elsewhere(function: Callable[[Any], Any], tasks: Iterable[Any]) -> Iterator[Any]:
         for task in tasks:
             travelled, task = loads(dumps((function, task)))
             yield travelled(task)
 
-    files = Spaces((tmp_path / "left.npy", tmp_path / "right.npy"))
+    files = Spaces(store, ("left", "right"))
     assert len(files) == N
     here, there = fitted(KMeans(K), X), fitted(KMeans(K), files, engine=elsewhere)
     assert here.labels_.tobytes() == there.labels_.tobytes()

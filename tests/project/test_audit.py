@@ -61,7 +61,7 @@ def test_given_labels_are_checked(faulty: Project, tmp_path: Path) -> None:
 
 def test_pictures_are_measured_once(faulty: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     first = faulty.audit(threads=1)
-    monkeypatch.setattr("phyla._steps.measure", lambda picture: pytest.fail("measured again"))
+    monkeypatch.setattr("phyla._tasks.measure", lambda picture: pytest.fail("measured again"))
     assert faulty.audit(threads=1) == first
 
 

@@ -14,7 +14,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from phyla import _opened, _steps, project
+from phyla import _opened, _steps, _tasks, project
 from phyla.backbones import _extract
 
 TASK, SHARD, SCAN_SHARD = 4, 16, 30
@@ -29,14 +29,14 @@ def small_shards(patch: Any) -> None:
 
 def watch(patch: Any, log: Path, step: Any) -> None:
     """Note every picture decoded for the network in `log`, and call `step` at every step."""
-    read, sync, replace = _steps.open_picture, os.fsync, Path.replace
+    read, sync, replace = _tasks.open_picture, os.fsync, Path.replace
 
-    def opened(source: Any, uri: str, at_least: int) -> Any:
+    def opened(source: Any, uri: str, at_least: int, *id: str) -> Any:
         if at_least == 16:  # the fake network's side; the report asks for more
             step()
             with log.open("a") as file:
                 file.write(f"{uri}\n")
-        return read(source, uri, at_least)
+        return read(source, uri, at_least, *id)
 
     patch(_steps, "open_picture", opened)
     patch(_opened, "open_picture", opened)

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from phyla.store import FORMAT, Store, _files, read_array
+from phyla.store import FORMAT, Store, _files
 from phyla.types import PhylaError, Recipe
 
 
@@ -44,7 +44,7 @@ class TestWriting:
             store.write_table("e.parquet", {"x": np.arange(3), "t": np.array(["a", None, "ü"], object)})
         assert (store.folder / "a/b.bin").read_bytes() == b"\0\1"
         assert store.read_json("c.json") == {"ü": [1, None]}
-        assert_array_equal(read_array(store.folder / "d.npy"), np.eye(2))
+        assert_array_equal(store.array("d.npy"), np.eye(2))
         table = store.read_table("e.parquet")
         assert table["x"].tolist() == [0, 1, 2] and table["t"].tolist() == ["a", None, "ü"]
 
@@ -74,7 +74,7 @@ class TestWriting:
         monkeypatch.setattr(Path, "replace", lambda a, b: (steps.append("rename"), replace(a, b))[1])
         with store.writing():
             store.write("x", b"1")
-        assert steps == ["sync", "rename"]
+        assert steps == ["sync", "rename", "rename"], "the checksum first"
 
     def test_leftovers_of_a_killed_writer_are_removed(self, store: Store) -> None:
         (store.folder / "tmp").mkdir()
@@ -82,7 +82,7 @@ class TestWriting:
         with store.writing():
             assert not (store.folder / "tmp/half").exists()
             store.write("x", b"1")
-        assert sorted(p.name for p in store.folder.iterdir()) == ["lock", "phyla.json", "x"]
+        assert sorted(p.name for p in store.folder.iterdir()) == ["lock", "phyla.json", "sums", "x"]
 
     def test_objects_are_never_pickled(self, store: Store) -> None:
         with pytest.raises(ValueError, match="Object arrays"), store.writing():
@@ -175,17 +175,17 @@ class TestFolder:
             way(store.folder)  # type: ignore[operator]
         assert "pip install --upgrade phyla" in told.value.hint
 
-    def test_an_older_format_is_brought_forward(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(_files, "FORMAT", 3)
-        monkeypatch.setattr(
-            _files,
-            "_MIGRATIONS",
-            {
-                1: lambda folder, meta: meta | {"format": 2, "a": 1},
-                2: lambda folder, meta: meta | {"format": 3, "b": 2},
-            },
-        )
-        assert Store.open(store.folder).meta() == {"format": 3, "source": "/photos", "a": 1, "b": 2}
+    def test_an_older_format_is_brought_forward_by_who_writes(
+        self, store: Store, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(_files, "FORMAT", FORMAT + 2)
+        later = {FORMAT: lambda folder, meta: meta | {"a": 1}, FORMAT + 1: lambda folder, meta: meta | {"b": 2}}
+        monkeypatch.setattr(_files, "_MIGRATIONS", later)
+        opened = Store.open(store.folder)
+        assert opened.meta() == {"format": FORMAT, "source": "/photos"}  # who only looks changes nothing
+        with opened.writing():
+            pass
+        assert opened.meta() == {"format": FORMAT + 2, "source": "/photos", "a": 1, "b": 2}
 
     @pytest.mark.parametrize("content", ["", "{", "not json", '{"format": 1'])
     def test_a_damaged_phyla_json(self, store: Store, content: str) -> None:
@@ -203,8 +203,8 @@ class TestArrays:
         np.save(path, np.arange(100.0))
         path.write_bytes(path.read_bytes()[:keep])
         with pytest.raises(PhylaError, match=r"x\.npy is damaged") as told:
-            read_array(path, mmap=mmap)
-        assert "run the same command again" in told.value.hint
+            store.array("x.npy", mmap=mmap)
+        assert "check" in told.value.hint and "--repair" in told.value.hint
 
     @pytest.mark.parametrize("content", [b"", b"PAR1", b'{"a": '])
     @pytest.mark.parametrize("name, read", [("x.json", Store.read_json), ("x.parquet", Store.read_table)])
@@ -217,7 +217,7 @@ class TestArrays:
         path = store.folder / "x.npy"
         np.save(path, np.array([{"a": 1}], object), allow_pickle=True)
         with pytest.raises(PhylaError, match="is damaged"):
-            read_array(path)
+            store.array("x.npy")
 
     def test_a_stage_is_there_when_it_is_finished(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
         recipe = Recipe("groups", "vote", {"k": 3})
@@ -247,7 +247,7 @@ class TestArrays:
         with store.writing():
             for number in (0, 1, 3):
                 store.write(f"s/{number:05}.npy", b"")
-        assert [p.name for p in store.shards("s", "npy")] == ["00000.npy", "00001.npy"]
+        assert store.shards("s", "npy") == ["s/00000.npy", "s/00001.npy"]
         assert store.shards("none", "npy") == []
 
 
@@ -265,7 +265,7 @@ class TestLog:
         assert store.log("log")[0] == [{"seq": 0}]
         store.append("log", {"seq": 1})
         assert store.log("log")[0] == [{"seq": 0}, {"seq": 1}]
-        assert (store.folder / "log").read_bytes() == b'{"seq": 0}\n{"seq": 1}\n'
+        assert (store.folder / "log").read_bytes().count(b"\n") == 2
 
     def test_a_torn_first_line_is_dropped(self, store: Store) -> None:
         (store.folder / "log").write_bytes(b'{"se')
@@ -275,6 +275,27 @@ class TestLog:
 
     def test_none_is_empty(self, store: Store) -> None:
         assert store.log("log")[0] == []
+
+    def test_a_flipped_bit_is_noticed(self, store: Store) -> None:
+        for number in range(3):
+            store.append("log", {"seq": number, "name": "zoë"})
+        whole = (store.folder / "log").read_bytes()
+        assert [line["seq"] for line in store.log("log")[0]] == [0, 1, 2]
+        for bit in range(0, 8 * len(whole), 5):
+            flipped = bytearray(whole)
+            flipped[bit // 8] ^= 1 << bit % 8
+            (store.folder / "log").write_bytes(flipped)
+            try:
+                told = store.log("log")[0]
+            except PhylaError as fault:
+                assert "--repair" in fault.hint
+            else:  # a torn last line is no damage: nobody was told that it was written
+                assert len(told) == 2 and bit // 8 == len(whole) - 1, bit
+
+    def test_lines_from_before_there_were_checksums(self, store: Store) -> None:
+        (store.folder / "log").write_bytes(b'{"seq": 0}\n')
+        store.append("log", {"seq": 1})
+        assert store.log("log")[0] == [{"seq": 0}, {"seq": 1}]
 
 
 HOLD = """

@@ -127,7 +127,7 @@ def test_a_killed_run_goes_on(
     command = [sys.executable, "-c", CHILD, str(model), str(photos), str(out)]
     assert subprocess.run(command, env=os.environ | {"PYTHONPATH": path}).returncode == -signal.SIGKILL
     assert not out.exists()
-    assert len(list((tmp_path / ".out.csv.phyla").rglob("*.parquet"))) == 1
+    assert len(list((tmp_path / ".out.csv.phyla/predicted").rglob("*.parquet"))) == 1
     looked: list[str] = []
     opened = _predicting.open_picture
     monkeypatch.setattr(_predicting, "open_picture", lambda s, uri, n: (looked.append(uri), opened(s, uri, n))[1])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 import numpy as np
 
+from phyla._export import whole_folder
 from phyla.app._page import page
 from phyla.project import Project
 from phyla.types import PhylaError
@@ -34,8 +35,11 @@ def export_page(
     folder, built = Path(folder), page()
     if not {"index.html", "page.js"} <= built.keys():
         raise PhylaError("The page is not built.", "In a checkout of Phyla: cd web; npm ci; npm run build")
-    if folder.exists() and any(folder.iterdir()) and not force:
-        raise PhylaError(f"{folder} is not empty.", "Name another folder, or give --force to add to it.")
+    with whole_folder(folder, force) as whole:
+        return _fill(project, whole, built, advance)
+
+
+def _fill(project: Project, folder: Path, built: Mapping[str, Any], advance: Callable[[int], object]) -> int:
     (folder / "data").mkdir(parents=True, exist_ok=True)
     (folder / "thumbs").mkdir(exist_ok=True)
     paths: dict[str, int] = {}
@@ -51,8 +55,9 @@ def export_page(
         (folder / name).write_bytes(data)
 
     def draw(row: int) -> None:
-        with suppress(OSError, PhylaError):  # gone since it was sorted: one picture must not cost the page
-            (folder / "thumbs" / f"{row}.webp").write_bytes(project.thumbnail(row, _SIDE))
+        with suppress(PhylaError):  # gone since it was sorted: one picture must not cost the page
+            picture = project.thumbnail(row, _SIDE)
+            (folder / "thumbs" / f"{row}.webp").write_bytes(picture)
         advance(1)
 
     rows = range(len(project.images))

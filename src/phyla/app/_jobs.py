@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import signal
 import traceback
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -79,7 +80,7 @@ class Jobs:
                 self._tell()
 
         apart = len(self._project.images) >= _APART
-        place: Any = self._project.folder if apart else self._project
+        place: Any = self._project.store.place if apart else self._project
         error, brought = (_beside if apart else _work)(place, what, options, hear)
         last = self.now or self._told(what)
         if not error:
@@ -151,6 +152,7 @@ def _beside(folder: Path, what: str, options: dict[str, Any], hear: Hear) -> tup
 
 
 def _at_work(folder: Path, what: str, options: dict[str, Any], there: Any) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the page, whose end is this one's
     last = 0.0
 
     def hear(*told: Any) -> None:

@@ -8,6 +8,7 @@ from concurrent.futures import Future
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from hashlib import sha256
+from pathlib import Path
 from threading import Lock
 from typing import Any
 
@@ -301,7 +302,7 @@ class Server:
 
     @property
     def _name(self) -> str:
-        return _plain(self.project.folder.absolute().stem)
+        return _plain(Path(self.project.store.name).stem)
 
     async def news(self, request: Request) -> Response:
         return StreamingResponse(self.events.stream(), media_type="text/event-stream")

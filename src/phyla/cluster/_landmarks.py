@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any, Protocol
 
@@ -29,15 +29,14 @@ def fit(
     X: Rows,
     told: Mapping[str, NDArray[Any]],
     seed: int,
-    run: Callable[..., Any],
-    workers: int,
+    run: Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[Any]],
     advance: Callable[[int], object],
 ) -> None:
     """Fit a grouping method to X (n, d): its `labels_` and `strength_` are of all n rows.
 
     Of more than `LANDMARKS` rows so many are drawn, to which the method is fitted; the others are assigned block by
-    block. `told` : (n,) what else the method gets to know of each row. `run` : of an engine, with its `workers`, on
-    whose number nothing depends. Memory: that of fitting `LANDMARKS` rows, and a block for each worker.
+    block. `told` : (n,) what else the method gets to know of each row. `run` : an engine's, which yields in order
+    what a function gives for each task. Memory: that of fitting `LANDMARKS` rows, and four blocks for each worker.
     """
     n = len(X)
     if n <= LANDMARKS:
@@ -50,21 +49,22 @@ def fit(
     fitted = clusterer.labels_, clusterer.strength_
     labels, strength = np.empty(n, np.int32), np.empty(n, np.float32)
     starts = range(0, n, _BLOCK)
+    blocks = (X[start : start + _BLOCK] for start in starts)
     with threadpool_limits(1):  # around all: one that ends must not give the others more threads
-        for start, (of, how) in zip(starts, run(partial(_assign, clusterer, X), starts, workers), strict=True):
+        for start, (of, how) in zip(starts, run(partial(_assign, clusterer), blocks), strict=True):
             labels[start : start + _BLOCK], strength[start : start + _BLOCK] = of, how
             advance((n - LANDMARKS) * (start + len(of)) // n - (n - LANDMARKS) * start // n)
     labels[rows], strength[rows] = fitted  # a method may know more of what it was fitted to
     clusterer.labels_, clusterer.strength_ = labels, strength
 
 
-def _assign(clusterer: Any, X: Rows, start: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+def _assign(clusterer: Any, X: NDArray[np.float32]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     import faiss
 
     threads = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(1)  # of this thread
     try:
-        labels, strength = clusterer.assign(X[start : start + _BLOCK])
+        labels, strength = clusterer.assign(X)
         return labels, strength
     finally:
         faiss.omp_set_num_threads(threads)

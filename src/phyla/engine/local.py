@@ -20,16 +20,19 @@ def run(function: Callable[[Task], Result], tasks: Iterable[Task], workers: int)
     """Yield `function(task)` for every task, in order, computed by `workers` threads a bounded way ahead.
 
     The first error stops the run and is raised here; so does closing the iterator, after the tasks that are running.
+    An interrupt does not wait for these: one may hang in a read.
     """
     waiting: deque[Future[Result]] = deque()
-    with ThreadPoolExecutor(workers, thread_name_prefix="phyla") as pool:
-        try:
-            for task in tasks:
-                waiting.append(pool.submit(function, task))
-                if len(waiting) >= _IN_FLIGHT * workers:
-                    yield waiting.popleft().result()
-            while waiting:
+    pool, waits = ThreadPoolExecutor(workers, thread_name_prefix="phyla"), True
+    try:
+        for task in tasks:
+            waiting.append(pool.submit(function, task))
+            if len(waiting) >= _IN_FLIGHT * workers:
                 yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
+        while waiting:
+            yield waiting.popleft().result()
+    except KeyboardInterrupt:
+        waits = False
+        raise
+    finally:
+        pool.shutdown(waits, cancel_futures=True)

@@ -1,4 +1,4 @@
-"""Only rows in the nearest of some thousand cells are compared (an inverted file): n·d up to 3 million, then n^1.5·d."""
+"""Only rows in the nearest of some thousand cells are compared (an inverted file): n·d to 3 million, then n^1.5·d."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ class PCA(TransformerMixin, BaseEstimator):
         for name in (*_SUMS, "components_"):
             self.__dict__.pop(name, None)
         self.partial_fit(X)
-        self._solve()
+        self.solve()
         return self
 
     def partial_fit(self, X: Any, y: Any = None) -> PCA:
@@ -149,9 +149,10 @@ class PCA(TransformerMixin, BaseEstimator):
             raise PhylaError("This PCA came back without its sums.", "Save what sums() gives, too, or fit anew.")
         return not hasattr(self, "_count")
 
-    def _solve(self) -> None:
+    def solve(self) -> PCA:
+        """Find the axes from the sums; `transform` does so where it has not been done."""
         if hasattr(self, "components_"):
-            return
+            return self
         from scipy.linalg import eigh, eigvalsh
 
         mean = self._sum / self._count
@@ -169,6 +170,7 @@ class PCA(TransformerMixin, BaseEstimator):
         self.explained_variance_ = ((1 - shrinkage) * variance + shrinkage * spectrum.mean()).astype(np.float32)
         self.spectrum_ = spectrum.astype(np.float32)
         self.total_variance_ = np.float32(np.trace(covariance))
+        return self
 
     def _wanted(self, spectrum: NDArray[np.float64]) -> int:
         self.__dict__.pop("evidence_", None)
@@ -202,6 +204,6 @@ class PCA(TransformerMixin, BaseEstimator):
 
     def _ready(self, X: Any) -> NDArray[np.float32]:
         if hasattr(self, "_count"):
-            self._solve()
+            self.solve()
         check_is_fitted(self, "components_")
         return validate_data(self, X, reset=False, dtype=np.float32)

@@ -9,6 +9,7 @@ A source is one public file that offers one class through `__all__`:
   an entry too, so that no file drops out of a count unseen; `scan` then says what is wrong with it. Left out are
   hidden files, the clutter of desktops (`Thumbs.db`, `desktop.ini`, `__MACOSX`) and Phyla projects.
 - `read(uri) -> bytes`: called from several threads at once, mostly in order. Raises OSError or `PhylaError`.
+- It can be pickled, by its path: workers in other processes read it too.
 - `labels() -> dict[str, str] | None`, only where labels can lie beside the pictures: uri → class.
 
 A uri is `FILE`, `FILE#MEMBER` (archive) or `FILE#ROW` (table, from 0); FILE is an absolute POSIX path or a URL. Uris
@@ -27,9 +28,13 @@ from phyla import plugins
 from phyla.sources import _files
 from phyla.sources._decode import DECODER_VERSION, decode, inspect
 from phyla.sources._entry import Entry, Source
+from phyla.sources._waiting import apart, waiting
 from phyla.types import PhylaError
 
-__all__ = ["DECODER_VERSION", "Entry", "Source", "decode", "id_of", "inspect", "match", "open_source", "scan"]
+__all__ = [
+    "DECODER_VERSION", "Entry", "Source", "decode", "fetch", "id_of", "inspect", "listed", "match", "open_source",
+    "scan",
+]  # fmt: skip
 
 _READABLE = "a folder, .tar (.gz, .bz2, .xz), .zip, .parquet (a file or a folder of them), or .csv or .jsonl of paths"
 
@@ -40,6 +45,10 @@ def open_source(path: str | Path) -> Source:
     Raises `PhylaError` where nothing lies there, nothing can read it, or the package for its protocol is missing.
     """
     path = _files.absolute(str(path))
+    return apart(_files.escape(path), lambda: _opened(path))
+
+
+def _opened(path: str) -> Source:
     if not _files.exists(path):
         raise PhylaError(f"There is nothing at {_files.escape(path)}.", "Check the spelling, and that it is mounted.")
     for name in plugins.names("sources"):
@@ -47,6 +56,17 @@ def open_source(path: str | Path) -> Source:
         if source.accepts(path):
             return source(path)
     raise PhylaError(f"{_files.escape(path)} is of no kind that can be read.", f"Give {_READABLE}.")
+
+
+def listed(source: Source) -> list[Entry]:
+    """The entries of `source`. A place that gives nothing for long is told of, and can be interrupted."""
+    return apart(source.path, source.entries)
+
+
+def fetch(source: Source, uri: str) -> bytes:
+    """The bytes at `uri`. What gives nothing for long is told of."""
+    with waiting(uri):
+        return source.read(uri)
 
 
 def id_of(data: bytes) -> str:
@@ -65,7 +85,7 @@ def scan(source: Source, entries: Iterable[Entry]) -> dict[str, list[Any]]:
     for entry in entries:
         digest, width, height, fault = "", 0, 0, None
         try:
-            data = source.read(entry.uri)
+            data = fetch(source, entry.uri)
             digest = id_of(data)
             width, height = inspect(data)
         except (OSError, PhylaError) as error:

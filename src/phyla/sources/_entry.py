@@ -7,7 +7,7 @@ from typing import Protocol
 
 from phyla.types import PhylaError
 
-__all__ = ["Entry", "Source", "some"]
+__all__ = ["ByPath", "Entry", "Source", "some"]
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,15 @@ class Source(Protocol):
     def entries(self) -> list[Entry]: ...
 
     def read(self, uri: str) -> bytes: ...
+
+
+class ByPath:
+    """A source that is sent to another process by its path: what it holds open stays here."""
+
+    path: str
+
+    def __reduce__(self) -> tuple[type[ByPath], tuple[str]]:
+        return type(self), (self.path,)
 
 
 def some(entries: list[Entry], where: str) -> list[Entry]:

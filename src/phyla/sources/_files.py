@@ -11,7 +11,7 @@ from typing import Any, BinaryIO, cast
 from urllib.parse import urlsplit
 
 from phyla.sources._entry import Entry
-from phyla.types import PhylaError
+from phyla.types import UNREAD, PhylaError
 
 # Little enough for a few threads to hold at once, and more than all but uncompressed giants need.
 MAX_BYTES = 512 * 2**20
@@ -104,9 +104,12 @@ def read(path: str) -> bytes:
         except (OSError, PhylaError):
             raise
         except Exception as error:  # as above
-            raise PhylaError(f"could not be fetched: {str(error) or type(error).__name__}") from error
+            raise PhylaError(f"{UNREAD}could not be fetched: {str(error) or type(error).__name__}") from error
         return within_limit(data)
-    found = os.stat(path)
+    try:
+        found = os.stat(path)
+    except ValueError as error:  # NUL, or half a character
+        raise PhylaError("no name of a file") from error
     if stat.S_ISDIR(found.st_mode):
         os.listdir(path)  # was listed because it could not be opened: say why
         raise PhylaError("a folder")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from phyla.sources import _files
-from phyla.sources._entry import Entry, some
+from phyla.sources._entry import ByPath, Entry, some
 from phyla.sources.table import Table
 
 __all__ = ["Folder"]
 
 
-class Folder:
+class Folder(ByPath):
     """A folder and all below it, one entry a file, sorted by uri.
 
     Links to files are followed, and links to folders unless they lead up. One `stat` a file: about 10 s a million.

@@ -9,10 +9,14 @@
     index/KEY/                      00000.vectors.npy … rows for search, sorted by cell; may be deleted
     near/, thumbs/                  what the page keeps to be quick; may be deleted
     edits.jsonl                     what people said (append-only), with edits.jsonl.lock beside
+    sums/                           sums/NAME holds the checksum of NAME: of all but what may be deleted and the logs,
+                                    each line of which has its own
 
-A file is either there and whole or not there. Nothing is a pickle.
+A file is either there and whole or not there. Nothing is a pickle. On an object store the log is a folder with an
+object for each line.
 """
 
-from phyla.store._files import FORMAT, Busy, Store, read_array
+from phyla.store._features import Features
+from phyla.store._files import FORMAT, Busy, Store, plain, read_line
 
-__all__ = ["FORMAT", "Busy", "Store", "read_array"]
+__all__ = ["FORMAT", "Busy", "Features", "Store", "plain", "read_line"]

@@ -6,30 +6,31 @@ import errno
 import io
 import json
 import os
+import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
+from blake3 import blake3
 from numpy.typing import NDArray
 
+from phyla.store._remote import Remote, is_remote
 from phyla.types import PhylaError, Recipe
 
-FORMAT = 1
+FORMAT = 2
 _PATIENCE = 10.0  # seconds that a log is waited for
 _META = "phyla.json"
-# From each older format to the next: a function that changes the folder and returns the new phyla.json.
-_MIGRATIONS: dict[int, Callable[[Path, dict[str, Any]], dict[str, Any]]] = {}
-
-
-def read_array(path: Path, *, mmap: bool = False) -> NDArray[Any]:
-    """The array at `path`; never unpickles."""
-    try:
-        return np.load(path, mmap_mode="r" if mmap else None, allow_pickle=False)
-    except (ValueError, EOFError) as fault:
-        raise _damaged(path, fault) from fault
+_SUMS = "sums"  # the folder of the checksums: that of NAME is sums/NAME
+_SUM = b', "sum": "'  # what comes before the checksum of a line of a log
+# From each older format to the next: a function that changes the folder and returns the new phyla.json. All that is
+# read must be readable before, for a project that is only looked at is not changed.
+_MIGRATIONS: dict[int, Callable[[Path, dict[str, Any]], dict[str, Any]]] = {
+    1: lambda folder, meta: meta,  # 2 adds checksums, to what is written from then on
+}
 
 
 class Busy(PhylaError):
@@ -37,66 +38,82 @@ class Busy(PhylaError):
 
 
 class Store:
-    """A project's folder. Reading needs no lock; writing happens inside `with store.writing():`."""
+    """A project's folder, here or elsewhere. Reading needs no lock; writing happens inside `with store.writing():`.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    A file's name is its path in the project, with slashes. Of a project that lies elsewhere (`place` is a URL) files
+    are kept in `folder`, from when they were first read or written; with `keeps` false, for workers, only in memory.
+    """
+
+    def __init__(self, place: str | Path, *, keeps: bool = True) -> None:
+        self.place = str(place)
+        self.remote = Remote(self.place) if is_remote(self.place) else None
+        self.folder = self.remote.folder if self.remote else Path(place)
+        self._keeps = keeps or self.remote is None
         self._meta: tuple[tuple[int, ...], dict[str, Any]] = (), {}
+        self._is_writing = False
+
+    @property
+    def name(self) -> str:
+        """The last part of where it lies."""
+        return self.remote.url.rpartition("/")[2] if self.remote else self.folder.absolute().name
 
     # ---- the folder itself
 
     @classmethod
-    def create(cls, folder: Path) -> Store:
-        """The store in `folder`, made at the first `writing`. Refuses a folder that holds something else."""
-        store = cls(folder)
-        if store._meta_path.exists():
-            return cls.open(folder)
+    def create(cls, place: str | Path) -> Store:
+        """The store at `place`, made at the first `writing`. Refuses a folder that holds something else."""
+        store = cls(place)
+        if store.meta():
+            return cls.open(place)
         try:
-            leftovers = {p.name for p in folder.iterdir()} - {"lock", "tmp"} if folder.exists() else set()
+            leftovers = set(store.names()) - {"lock", "tmp", _SUMS}
         except OSError as fault:
-            raise _plain(fault, folder) from fault
+            raise plain(fault, store.place) from fault
         if leftovers:
-            raise PhylaError(f"{folder} is not empty and is no Phyla project.", "Name another folder with --project.")
+            raise PhylaError(f"{place} is not empty and is no Phyla project.", "Name another folder with --project.")
         return store
 
     @classmethod
-    def open(cls, folder: Path) -> Store:
-        """The store of an existing project, brought to this version's format where it is older."""
-        store = cls(folder)
-        if not store._meta_path.exists():
-            raise PhylaError(f"{folder} is no Phyla project.", f"Make one: phyla sort PHOTOS --project {folder}")
+    def open(cls, place: str | Path) -> Store:
+        """The store of an existing project. One of an older format is brought to this one when it is first written."""
+        store = cls(place)
+        if not store.meta():
+            raise PhylaError(f"{place} is no Phyla project.", f"Make one: phyla sort PHOTOS --project {place}")
         version = store.meta().get("format")
-        if not isinstance(version, int) or version > FORMAT:
+        if not isinstance(version, int) or not 1 <= version <= FORMAT:
             raise PhylaError(
-                f"{folder} has format {version!r}; this Phyla reads formats up to {FORMAT}.",
+                f"{place} has format {version!r}; this Phyla reads formats up to {FORMAT}.",
                 "Update it: pip install --upgrade phyla",
             )
-        if version < FORMAT:
-            with store.writing():
-                for old in range(version, FORMAT):
-                    store.write_json(_META, _MIGRATIONS[old](folder, store.meta()))
+        if links := store._links():
+            raise PhylaError(
+                f"{links[0]} leads out of the project.", "Put what it leads to in its place, or remove it."
+            )
         return store
 
-    @property
-    def _meta_path(self) -> Path:
-        return self.folder / _META
+    def _links(self) -> list[Path]:
+        """Symbolic links where files are written through them: a stranger's project could have others replaced."""
+        return [p for p in (*self.folder.glob("*"), *self.folder.glob("*/*")) if p.is_symlink()]
 
     def meta(self) -> dict[str, Any]:
         """What phyla.json says; empty in a folder where nothing has been finished. Read again when it was replaced."""
+        path = self.folder / _META
+        if self.remote and not self._is_writing and self.remote.is_due(_META):
+            self.remote.refresh(_META, path)
         try:
-            stat = self._meta_path.stat()
-        except FileNotFoundError:
+            stat = path.stat()
+        except (FileNotFoundError, NotADirectoryError):
             return {}
         seen = stat.st_ino, stat.st_mtime_ns, stat.st_size
         if self._meta[0] != seen:
             try:
-                self._meta = seen, json.loads(self._meta_path.read_text(encoding="utf-8"))
-            except ValueError as fault:
-                raise PhylaError(f"{self._meta_path} is damaged: {fault}.", "Restore it from a backup.") from fault
+                self._meta = seen, dict(json.loads(path.read_text(encoding="utf-8")))
+            except (ValueError, TypeError, RecursionError) as fault:
+                raise PhylaError(f"{path} is damaged: {fault}.", "Restore it from a backup.") from fault
         return dict(self._meta[1])
 
     def update_meta(self, **changes: Any) -> None:
-        self.write_json(_META, {"format": FORMAT, **self.meta(), **changes})
+        self.write_json(_META, self.meta() | {"format": FORMAT} | changes)
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -105,18 +122,25 @@ class Store:
 
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            lock = filelock.FileLock(self.folder / "lock", timeout=0)
-            with lock:
+            with ExitStack() as held:
+                held.enter_context(filelock.FileLock(self.folder / "lock", timeout=0))
+                if self.remote:
+                    held.enter_context(self.remote.lease("lock"))
+                    self.remote.refresh(_META, self.folder / _META)
                 # Only a writer that was killed leaves anything here.
                 shutil.rmtree(self._tmp, ignore_errors=True)
+                held.callback(shutil.rmtree, self._tmp, ignore_errors=True)
+                self._is_writing = True
+                held.callback(setattr, self, "_is_writing", False)
+                for old in range(self.meta().get("format", FORMAT), FORMAT):
+                    self.write_json(_META, _MIGRATIONS[old](self.folder, self.meta()) | {"format": old + 1})
                 yield
-                shutil.rmtree(self._tmp, ignore_errors=True)
-        except filelock.Timeout as busy:
+        except (filelock.Timeout, TimeoutError) as busy:
             raise Busy(
-                f"Another process is working on {self.folder}.", "Wait until it ends, or name another --project."
+                f"Another process is working on {self.place}.", "Wait until it ends, or name another --project."
             ) from busy
         except OSError as fault:
-            raise _plain(fault, self.folder) from fault
+            raise plain(fault, self.place) from fault
 
     # ---- files
 
@@ -124,31 +148,135 @@ class Store:
     def _tmp(self) -> Path:
         return self.folder / "tmp"
 
-    def write(self, name: str, data: bytes | memoryview) -> None:
-        """Put `data` at `name`, whole or not at all, durable when this returns."""
+    def has(self, name: str) -> bool:
+        _refuse_outside(name)
+        return (self.folder / name).exists() or (self.remote is not None and self.remote.has(name))
+
+    def path(self, name: str) -> Path:
+        """Where a file lies on this machine: it is brought here if need be."""
+        _refuse_outside(name)
         path = self.folder / name
-        aside = self._tmp / name.replace("/", "_")
-        aside.parent.mkdir(exist_ok=True)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if self.remote and not path.exists():
+            self.remote.fetch(name, path)
+        return path
+
+    def names(self, under: str = "") -> list[str]:
+        """The names of what lies directly in a folder, in order."""
+        _refuse_outside(under)
+        if self.remote:
+            return self.remote.names(under)
+        folder = self.folder / under
+        return sorted(os.listdir(folder)) if folder.exists() else []
+
+    def read(self, name: str) -> bytes:
+        if self.remote and not self._keeps:
+            return self.remote.read(name)
+        return self.path(name).read_bytes()
+
+    @contextmanager
+    def streaming(self, name: str) -> Iterator[Callable[[Any], None]]:
+        """Write a file piece by piece; it gets its name, whole and durable, when the block ends without an error."""
+        _refuse_outside(name)
+        aside = self._tmp / f"{name.replace('/', '_')}.{os.getpid()}"
+        aside.parent.mkdir(parents=True, exist_ok=True)
+        digest = blake3()
         with aside.open("wb") as file:
-            file.write(data)
+
+            def put(piece: Any) -> None:
+                file.write(piece)
+                digest.update(piece)
+
+            yield put
             file.flush()
             os.fsync(file.fileno())
-        aside.replace(path)
+        told, was = digest.hexdigest(16), self._noted(name)
+        if was != [told]:
+            self._note(name, [told, *was])  # killed before the next lines, the file is still what it was
+        if self.remote:
+            self.remote.upload(name, aside)
+        if self._keeps:
+            path = self.folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            aside.replace(path)
+        else:
+            aside.unlink()
+        if was not in ([], [told]):
+            self._note(name, [told])
+
+    def _noted(self, name: str) -> list[str]:
+        path = self.folder / _SUMS / name
+        return path.read_text("ascii", "replace").split() if path.exists() else []
+
+    def _note(self, name: str, sums: Sequence[str]) -> None:
+        """Write down which checksums a file may have."""
+        path, told = self.folder / _SUMS / name, "".join(f"{of}\n" for of in sums)
+        if self.remote:
+            self.remote.write(f"{_SUMS}/{name}", told.encode())
+        if self._keeps:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            aside = self._tmp / f"{name.replace('/', '_')}.{os.getpid()}.sums"
+            aside.write_text(told, "ascii")
+            aside.replace(path)
+
+    def sums(self, name: str) -> list[str]:
+        """The checksums (128-bit BLAKE3) that a file may have; none for one from before there were any.
+
+        There are two where a process was killed while it replaced the file.
+        """
+        try:
+            return self.read(f"{_SUMS}/{name}").decode("ascii", "replace").split()
+        except FileNotFoundError:
+            return []
+
+    def remove(self, names: Iterable[str]) -> None:
+        """Remove files, in this order."""
+        for name in names:
+            _refuse_outside(name)
+            for gone in (name, f"{_SUMS}/{name}"):
+                if self.remote:
+                    self.remote.remove(gone)
+                (self.folder / gone).unlink(missing_ok=True)
+
+    def write(self, name: str, data: bytes | memoryview) -> None:
+        """Put `data` at `name`, whole or not at all, durable when this returns."""
+        with self.streaming(name) as put:
+            put(data)
 
     def write_json(self, name: str, value: Any) -> None:
         self.write(name, (json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode())
 
     def read_json(self, name: str) -> Any:
         try:
-            return json.loads((self.folder / name).read_text(encoding="utf-8"))
-        except ValueError as fault:
-            raise _damaged(self.folder / name, fault) from fault
+            return json.loads(self.read(name))
+        except (ValueError, RecursionError) as fault:
+            raise self._damaged(name, fault) from fault
+
+    def array(self, name: str, *, mmap: bool = False) -> NDArray[Any]:
+        """The array in a file, mapped if asked; never unpickles."""
+        try:
+            if self.remote and not self._keeps:
+                return np.load(io.BytesIO(self.remote.read(name)), allow_pickle=False)
+            found = np.load(self.path(name), mmap_mode="r" if mmap else None, allow_pickle=False)
+        except (ValueError, EOFError, SyntaxError, MemoryError, OverflowError, RecursionError, BadZipFile) as fault:
+            raise self._damaged(name, fault) from fault
+        if not isinstance(found, np.ndarray):
+            raise self._damaged(name, ValueError("it holds several arrays"))
+        return found
 
     def write_array(self, name: str, array: NDArray[Any]) -> None:
         buffer = io.BytesIO()
         np.save(buffer, array, allow_pickle=False)
         self.write(name, buffer.getbuffer())
+
+    @contextmanager
+    def streaming_array(self, name: str, shape: tuple[int, ...], dtype: Any) -> Iterator[Callable[[NDArray], None]]:
+        """Write an array of `shape` row block by row block."""
+        described = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": shape}
+        header = io.BytesIO()
+        np.lib.format.write_array_header_1_0(header, described)
+        with self.streaming(name) as put:
+            put(header.getbuffer())
+            yield lambda block: put(np.ascontiguousarray(block, dtype).data.cast("B"))
 
     def write_table(self, name: str, columns: Mapping[str, Any]) -> None:
         import pyarrow as pa
@@ -162,32 +290,44 @@ class Store:
         import pyarrow.parquet as pq
 
         try:
-            with pq.ParquetFile(self.folder / name) as file:  # `pq.read_table` would load pyarrow.dataset
+            with pq.ParquetFile(self.path(name)) as file:  # `pq.read_table` would load pyarrow.dataset
                 table = file.read(None if columns is None else list(columns))
         except ValueError as fault:  # pyarrow's ArrowInvalid is one
-            raise _damaged(self.folder / name, fault) from fault
+            raise self._damaged(name, fault) from fault
         return {column: table[column].to_numpy() for column in table.column_names}
+
+    def _damaged(self, name: str, fault: Exception) -> PhylaError:
+        return PhylaError(f"{self.place}/{name} is damaged: {fault}.", f"phyla check {self.place} --repair")
 
     # ---- stages: one recipe, one key, one folder
 
     def stage(self, recipe: Recipe) -> str:
         """Name of the folder that holds what `recipe` makes; its recipe.json is written first."""
         name = f"{recipe.room}/{recipe.key}"
-        if not (self.folder / name / "recipe.json").exists():
+        if not self.has(f"{name}/recipe.json"):
             self.write_json(f"{name}/recipe.json", json.loads(recipe.to_json()))
         return name
 
     def recipe(self, stage: str) -> Recipe:
         """How a stage was, or is to be, made."""
         told = self.read_json(f"{stage}/recipe.json")
-        return Recipe(**told | {"inputs": tuple(told["inputs"])})
+        try:
+            recipe = Recipe(**told | {"inputs": tuple(told["inputs"])})
+            _refuse_outside("/".join((recipe.room, *recipe.inputs)))
+        except (TypeError, KeyError, AttributeError) as fault:
+            raise self._damaged(f"{stage}/recipe.json", fault) from fault
+        return recipe
 
-    def arrays(self, stage: str) -> dict[str, NDArray[Any]] | None:
-        """Arrays of a finished stage, by name; None when it is not finished."""
-        folder = self.folder / stage
-        if not (folder / "done").exists():
+    def is_done(self, stage: str) -> bool:
+        """Whether all that belongs to a stage is there."""
+        return self.has(f"{stage}/done")
+
+    def arrays(self, stage: str, but: Sequence[str] = ()) -> dict[str, NDArray[Any]] | None:
+        """Arrays of a finished stage, by name, without some; None when it is not finished."""
+        if not self.is_done(stage):
             return None
-        return {path.stem: read_array(path) for path in sorted(folder.glob("*.npy"))}
+        stems = (name.removesuffix(".npy") for name in self.names(stage) if name.endswith(".npy"))
+        return {stem: self.array(f"{stage}/{stem}.npy") for stem in stems if stem not in but}
 
     def finish(self, stage: str, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Write a stage's arrays, then the mark that they are all there."""
@@ -195,13 +335,25 @@ class Store:
             self.write_array(f"{stage}/{name}.npy", array)
         self.write(f"{stage}/done", b"")
 
+    def forget(self, stage: str) -> None:
+        """Remove the arrays of a stage, which can be made again; what it was made by and what it told stay."""
+        # First the mark: what is left of a stage without it counts for nothing.
+        self.remove(f"{stage}/{name}" for name in ["done", *self.names(stage)] if name == "done" or name[-4:] == ".npy")
+
+    def drop(self, stage: str) -> None:
+        """Remove a stage."""
+        self.forget(stage)
+        self.remove(f"{stage}/{name}" for name in self.names(stage))
+        for folder in (self.folder / stage, self.folder / _SUMS / stage):
+            shutil.rmtree(folder, ignore_errors=True)
+
     # ---- sequences of shards, which only grow
 
-    def shards(self, stage: str, suffix: str) -> list[Path]:
+    def shards(self, stage: str, suffix: str) -> list[str]:
         """Finished shards of a sequence, in order: 00000.suffix, 00001.suffix, … up to the first that is missing."""
-        found: list[Path] = []
-        while (path := self.folder / stage / f"{len(found):05}.{suffix}").exists():
-            found.append(path)
+        there, found = set(self.names(stage)), list[str]()
+        while (name := f"{len(found):05}.{suffix}") in there:
+            found.append(f"{stage}/{name}")
         return found
 
     # ---- logs, which only grow
@@ -212,50 +364,110 @@ class Store:
         import filelock
 
         try:
-            with filelock.FileLock(self.folder / f"{name}.lock", timeout=_PATIENCE):
+            with ExitStack() as held:
+                held.enter_context(filelock.FileLock(self.folder / f"{name}.lock", timeout=_PATIENCE))
+                if self.remote:
+                    held.enter_context(self.remote.lease(f"{name}.lock", _PATIENCE))
+                    self._pull(name)
                 yield
-        except filelock.Timeout as busy:
-            raise Busy(f"Another process is writing {self.folder / name}.", "Try again in a moment.") from busy
+        except (filelock.Timeout, TimeoutError) as busy:
+            raise Busy(f"Another process is writing {name} of {self.place}.", "Try again in a moment.") from busy
         except OSError as fault:
-            raise _plain(fault, self.folder) from fault
+            raise plain(fault, self.place) from fault
 
     def append(self, name: str, value: Mapping[str, Any]) -> None:
         """Add one line of JSON to a log, durable when this returns. A torn last line of a killed writer is dropped."""
+        line = _with_sum(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()) + b"\n"
+        if self.remote:
+            # A line is an object of its own: no object can be added to.
+            number = self._lines_here(name)
+            if not self.remote.create(f"{name}/{number:08}.json", line):
+                raise Busy(f"Another process is writing {name} of {self.place}.", "Try again in a moment.")
+        _add(self.folder / name, line)
+
+    def _lines_here(self, name: str) -> int:
         path = self.folder / name
-        with path.open("ab+") as file:
-            if size := file.tell():
-                file.seek(size - 1)
-                if file.read(1) != b"\n":
-                    file.seek(0)
-                    file.truncate(file.read().rfind(b"\n") + 1)
-            file.write(json.dumps(value, sort_keys=True, ensure_ascii=False).encode() + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
+        return path.read_bytes().count(b"\n") if path.exists() else 0
+
+    def _pull(self, name: str) -> None:
+        """Bring the lines here that others wrote."""
+        assert self.remote
+        for part in self.remote.names(name)[self._lines_here(name) :]:
+            _add(self.folder / name, self.remote.read(f"{name}/{part}"))
+
+    def _look(self, name: str) -> Path:
+        """Where a log lies on this machine, as it is now."""
+        import filelock
+
+        if self.remote and self.remote.is_due(name):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            # Who holds it is appending, and has brought the lines here.
+            with suppress(filelock.Timeout), filelock.FileLock(self.folder / f"{name}.lock", timeout=0):
+                self._pull(name)
+        return self.folder / name
 
     def log(self, name: str, start: int = 0) -> tuple[list[dict[str, Any]], int]:
         """The whole lines of a log from byte `start` on, and where they end."""
-        path = self.folder / name
+        path = self._look(name)
         if not path.exists():
             return [], 0
         with path.open("rb") as file:
             file.seek(start)
             whole = file.read()
         whole = whole[: whole.rfind(b"\n") + 1]
-        return [json.loads(line) for line in whole.split(b"\n") if line], start + len(whole)
+        told = []
+        for line in filter(None, whole.split(b"\n")):
+            if (value := read_line(line)) is None:
+                raise self._damaged(name, ValueError(f"the line {line[:60]!r}"))
+            told.append(value)
+        return told, start + len(whole)
 
     def log_size(self, name: str) -> int:
-        path = self.folder / name
+        path = self._look(name)
         return path.stat().st_size if path.exists() else 0
 
 
-def _damaged(path: Path, fault: Exception) -> PhylaError:
-    return PhylaError(f"{path} is damaged: {fault}.", "Remove it and run the same command again.")
+def _refuse_outside(name: str) -> None:
+    """Raise `PhylaError` where a name, of a stranger's phyla.json say, leads out of the project."""
+    if not isinstance(name, str) or name.startswith("/") or {"..", "\0"} & {*name.split("/"), *name}:
+        raise PhylaError(f"{name!r} can't be the name of a file in a project.", "Restore phyla.json from a backup.")
 
 
-def _plain(fault: OSError, folder: Path) -> PhylaError:
+def _with_sum(line: bytes) -> bytes:
+    """A line of a log with its checksum for its last entry."""
+    return line[:-1] + _SUM + blake3(line).hexdigest(4).encode() + b'"}'
+
+
+def read_line(line: bytes) -> dict[str, Any] | None:
+    """What a line of a log says; None for a damaged one. Lines from before there were checksums have none."""
+    try:
+        told = dict(json.loads(line))
+    except (ValueError, TypeError, RecursionError):
+        return None
+    text, mark, _ = line.rpartition(_SUM)
+    if told.pop("sum", None) is None:  # or it has one, but not under its name any more
+        return None if re.search(rb'"[0-9a-f]{8}"}$', line) else told
+    return told if mark and line == _with_sum(text + b"}") else None
+
+
+def _add(path: Path, line: bytes) -> None:
+    """Add a line to a file, durable when this returns, after its last whole one."""
+    with path.open("ab+") as file:
+        if size := file.tell():
+            file.seek(size - 1)
+            if file.read(1) != b"\n":
+                file.seek(0)
+                file.truncate(file.read().rfind(b"\n") + 1)
+        file.write(line)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def plain(fault: OSError, place: str, elsewhere: str = "Name another folder with --project.") -> PhylaError:
+    """What kept the disk from taking `place`; `elsewhere` is the way out where nothing can be written there."""
     match fault.errno:
         case errno.ENOSPC | errno.EDQUOT:
-            return PhylaError(f"The disk of {folder} is full.", "Free some space and run the same command again.")
+            return PhylaError(f"The disk of {place} is full.", "Free some space and run the same command again.")
         case errno.EACCES | errno.EPERM | errno.EROFS:
-            return PhylaError(f"{folder} can't be written to.", "Name another folder with --project.")
-    return PhylaError(f"{fault.filename or folder}: {fault.strerror or fault}.", "Run the same command again.")
+            return PhylaError(f"{place} can't be written to.", elsewhere)
+    return PhylaError(f"{fault.filename or place}: {fault.strerror or fault}.", "Run the same command again.")
