@@ -166,7 +166,8 @@ def test_all_at_once(copy: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "pattern", ["features/*/00001.npy", "features/*/00001.ids.npy", "scan/00000.parquet", "reduced/*/X.npy", "groups/*/done"]
+    "pattern",
+    ["features/*/00001.npy", "features/*/00001.ids.npy", "scan/00000.parquet", "reduced/*/X.npy", "groups/*/done"],
 )
 def test_what_is_missing(copy: Path, pattern: str) -> None:
     before = content(copy)
@@ -227,7 +228,10 @@ def test_phyla_json(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = content(copy)
     assert main(["check", str(copy), "--repair", "-q", "--json"]) == 1
     told = json.loads(capsys.readouterr().out)
-    assert {f["file"].partition("/")[0]: "backup" in f["what"] for f in told["faults"]} == {"phyla.json": True, "groups": True}
+    assert {f["file"].partition("/")[0]: "backup" in f["what"] for f in told["faults"]} == {
+        "phyla.json": True,
+        "groups": True,
+    }
     assert content(copy) == before
 
 
@@ -246,7 +250,9 @@ def test_pictures_that_are_gone(copy: Path, finished: Project, tmp_path: Path) -
     assert check(copy, repair=True)["whole"]
 
 
-def test_a_project_that_has_grown(copy: Path, finished: Project, make_photos: Callable[..., Path], tmp_path: Path) -> None:
+def test_a_project_that_has_grown(
+    copy: Path, finished: Project, make_photos: Callable[..., Path], tmp_path: Path
+) -> None:
     photos = shutil.copytree(finished.show()["source"], tmp_path / "photos")
     grown = sort(photos, tmp_path / "grown", **QUICK)
     make_photos(photos, each=2, start=80)
