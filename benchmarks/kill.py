@@ -3,8 +3,8 @@
 Result: see docs/benchmarks.md, "Killed a thousand times".
 
 The kills are forks of a process that has imported everything, as in `tests/resume/_kills.py`, which says what a step is
-and what is looked at after each: `phyla check`, every acknowledged edit, the bytes after the same operation again, files
-outside the project. Run: `python benchmarks/kill.py [KILLS [SEED]]`; a thousand take some ten minutes of CPU time.
+and what is looked at after each: `phyla check`, every acknowledged edit, the bytes after the same operation again, what
+lies outside the project. Run: `python benchmarks/kill.py [KILLS [SEED]]`; a thousand take some ten minutes of CPU time.
 """
 
 from __future__ import annotations

@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+# Tests run side by side, a process a core: more threads of linear algebra would wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pytest
@@ -68,6 +71,26 @@ QUICK: dict[str, Any] = {"backbone": ["fake"], "groups": 3, "threads": 1, "repor
 def sorted_project(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """`photos`, sorted into three groups, with a report. To be read only."""
     return sort(photos, tmp_path_factory.mktemp("projects") / "project", **QUICK | {"report": True})
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """`s3://BUCKET` of an S3 API that is served on this machine, with credentials for it in the environment."""
+    pytest.importorskip("s3fs", reason="needs s3fs: pip install 'phyla[test]'")
+    server = pytest.importorskip("moto.server", reason="needs moto: pip install 'phyla[test]'")
+    import boto3
+
+    running = server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    running.start()
+    host, port = running.get_host_and_port()
+    told = {"AWS_ENDPOINT_URL": f"http://{host}:{port}", "AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret"}
+    told |= {"AWS_DEFAULT_REGION": "us-east-1", "PHYLA_CACHE": str(tmp_path_factory.mktemp("cache"))}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in told.items():
+            patch.setenv(name, value)
+        boto3.client("s3").create_bucket(Bucket="bucket")
+        yield "s3://bucket"
+    running.stop()
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from phyla._progress import Progress
 from phyla._spreading import spread
 from phyla._steps import Steps, usable_threads, words_of
 from phyla._telling import draw
-from phyla.engine import limited
+from phyla.engine import LOCAL, limited
 from phyla.label import Said
 from phyla.label.zero_shot import TEMPLATES, class_vectors, name_groups, prompt_weights, refine
 from phyla.neighbors import nearest_neighbors
@@ -160,6 +160,11 @@ class People(Looking):
         classes = [name.strip() for name in names]
         if not all(classes):
             raise PhylaError("A name can't be empty.", "Give it at least one letter.")
+        try:
+            "".join((*classes, by)).encode()
+        except UnicodeEncodeError as fault:  # what a terminal was given in another encoding
+            told = ascii(fault.object[max(fault.start - 20, 0) : fault.end + 20])
+            raise PhylaError(f"{told} is no text.", "Write it as UTF-8.") from fault
         if len(set(classes)) == 1:
             del classes[1:]
         seq = len(self.edits)
@@ -317,6 +322,7 @@ class People(Looking):
         labels: str | Path | None = None,
         *,
         checks: Sequence[str] | None = None,
+        engine: str = LOCAL,
         threads: int | None = None,
         report: bool = True,
         quiet: bool = True,
@@ -328,6 +334,7 @@ class People(Looking):
         labels : a CSV or JSONL of uri and label, or a Parquet file with a `label` column, to be checked; by default
             what the project knows of its images.
         checks : which; all by default. See `phyla methods`.
+        engine : who reads the pictures and measures them; as for `sort`.
         threads : at most this many; all of the machine's by default.
 
         Returns
@@ -337,7 +344,7 @@ class People(Looking):
         """
         from phyla._auditing import audit
 
-        return audit(self, self._offered(usable_threads(threads)), labels, checks, threads, report, quiet)
+        return audit(self, self._offered(usable_threads(threads)), labels, checks, engine, threads, report, quiet)
 
     # ---- spreading
 

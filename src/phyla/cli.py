@@ -112,6 +112,7 @@ def _parser() -> argparse.ArgumentParser:
     add("project")
     add("--labels", help="a CSV of uri and label to check (default: what the project knows)")
     add("--checks", metavar="NAMES", help="with commas (default: all); see phyla methods")
+    add("--engine", default="local", metavar="ENGINE", help="local, ray, or ray://HOST:10001 (default: local)")
     add("--no-report", dest="report", action="store_false", help="leave the report as it is")
     work(add)
     add = verb(_search, "search", "Find the images most like some pictures, or words.")
@@ -174,7 +175,7 @@ def _sort(args: argparse.Namespace) -> Any:
     from phyla.project import Project, sort
 
     names = "groups method effort domains agreement seed anew report engine threads quiet"
-    options: dict[str, Any] = {name: getattr(args, name) for name in names.split()}
+    options: dict[str, Any] = {n: getattr(args, n) for n in names.split() if hasattr(args, n)}
     options["backbone"] = [name.strip() for name in args.backbone.split(",")] if args.backbone else None
     if args.source is None:
         if args.project is None:
@@ -287,7 +288,7 @@ def _audit(args: argparse.Namespace) -> Any:
 
     checks = [name.strip() for name in args.checks.split(",")] if args.checks else None
     told = Project(args.project).audit(
-        args.labels, checks=checks, report=args.report, threads=args.threads, quiet=args.quiet
+        args.labels, checks=checks, engine=args.engine, report=args.report, threads=args.threads, quiet=args.quiet
     )
     for check, why in told["skipped"].items():
         print(f"phyla: {check} is skipped: {why}.", file=sys.stderr)

@@ -30,7 +30,7 @@ from phyla._steps import (
 )
 from phyla._telling import draw, score_rows
 from phyla.cluster import FEWEST, compare, leading
-from phyla.engine import LOCAL, limited
+from phyla.engine import LOCAL, check_engine, limited
 from phyla.types import UNSORTED, PhylaError
 
 __all__ = ["DEFAULT_BACKBONES", "Project", "score_rows", "sort"]
@@ -126,7 +126,7 @@ class Project(Explaining):
         meta = self.store.meta()
         wanted = Wanted.of(self.store, groups, method, effort, domains, seed, anew)
         plugins.check("cluster", wanted.method)
-        plugins.check("engine", engine.partition("://")[0])
+        check_engine(engine)
         if backbone is None:
             as_before = "groups" in meta and (wanted.keeps or effort is None)
             backbone = meta["backbones"] if as_before else EFFORTS[wanted.effort]

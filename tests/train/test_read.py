@@ -126,11 +126,14 @@ def more_classes(proto: Any) -> None:
     for node in proto.graph.node:
         if "probability" in node.output:
             node.output[0] = "three"
-    proto.graph.node.append(helper.make_node("Concat", ["three", "of_one"], ["probability"], axis=1))
-    proto.graph.node.append(helper.make_node("Slice", ["three", "zero", "one", "one"], ["of_one"]))
-    for node in proto.graph.node[:-2]:
+    added = [
+        helper.make_node("Slice", ["three", "zero", "one", "one"], ["of_one"]),
+        helper.make_node("Concat", ["three", "of_one"], ["probability"], axis=1),
+    ]
+    for node in proto.graph.node:
         for i, name in enumerate(node.input):
             node.input[i] = "three" if name == "probability" else name
+    proto.graph.node.extend(added)
 
 
 def in_a_branch(proto: Any) -> None:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from phyla import plugins
 from phyla.backbones._card import Card, Network, fit, seen
 from phyla.backbones._extract import SHARD, Shard, extract
-from phyla.backbones._onnx_graph import OnnxGraph, tensors
+from phyla.backbones._onnx_graph import OnnxGraph, strange, tensors
 from phyla.backbones._openvino import best_precision, from_onnx
 from phyla.backbones._ranges import Ranges
 from phyla.backbones._ranges import calibrate as _calibrate
@@ -27,7 +27,7 @@ from phyla.types import PhylaError, Recipe
 
 __all__ = [
     "SHARD", "Card", "Network", "OnnxGraph", "Ranges", "Shard", "calibrate", "card", "cards", "extract", "fit",
-    "from_onnx", "has_maps", "load", "maps", "measure", "recipe", "seen", "splice", "tensors",
+    "from_onnx", "has_maps", "load", "maps", "measure", "recipe", "seen", "splice", "strange", "tensors",
 ]  # fmt: skip
 
 _MEASURED = 8  # pictures a call of `measure`

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,22 +55,24 @@ def extract(
 
     def work(task: Sequence[int]) -> Shard:
         faults: dict[int, str] = {}
-        pictures = []
+        pictures: list[Any] = []
         for row in task:
             try:
-                pictures.append(images.open(row, needed))
+                picture = images.open(row, needed)
             except PhylaError as fault:
                 faults[row] = fault.message
+                continue
+            # A giant picture takes a GB, its views a few hundred KB; but a cascade does not ask for all.
+            pictures.append(picture if in_doubt else [fit(picture, network.card) for network in networks])
         asked = np.flatnonzero([row not in faults for row in task])
         features: list[NDArray[np.floating]] = []
-        for network in networks:
+        for i, network in enumerate(networks):
             X = np.full((len(task), network.card.dim), np.nan, dtype)
             if len(asked):
-                side = network.card.size
-                views = np.empty((len(asked), side, side, 3), np.uint8)
-                for picture, view in zip(pictures, views, strict=True):
-                    fit(picture, network.card, view)
-                X[asked] = network(views).clip(-largest, largest)
+                views = [fit(picture, network.card) if in_doubt else picture[i] for picture in pictures]
+                X[asked] = network(np.stack(views)).clip(-largest, largest)
+                for row in asked[np.isnan(X[asked]).any(1)].tolist():
+                    faults[task[row]] = f"no numbers come of it from {network.card.name}"
             features.append(X)
             if in_doubt and len(features) < len(networks) and len(asked):
                 goes_on = in_doubt([X[asked] for X in features])

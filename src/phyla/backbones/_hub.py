@@ -123,7 +123,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """The JSON object in `path`."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as fault:
+    except (OSError, ValueError, RecursionError) as fault:
         raise PhylaError(f"{path} can't be read: {fault}.", "It should hold one JSON object.") from fault
     if not isinstance(content, dict):
         raise PhylaError(f"{path} does not hold a JSON object.", 'It should look like {"size": 224, …}.')

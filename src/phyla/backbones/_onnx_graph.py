@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+_LAST_OPSET = 1000  # there are some 25; OpenVINO looks for each of them down from what a file says
 OPSET, IR = 18, 8  # what ONNX Runtime 1.17 reads, and all after it
 
 
@@ -112,12 +113,40 @@ class OnnxGraph:
 
 def tensors(part: Any) -> Iterator[Any]:
     """Every tensor of a model, in whatever it is nested."""
+    yield from _all(part, "TensorProto")
+
+
+def strange(model: Any) -> str:
+    """What may keep a stranger's network busy for ever, and no network of pictures needs; empty where it has none."""
+    if loops := {node.op_type for node in _all(model, "NodeProto")} & {"Loop", "Scan", "SequenceMap"}:
+        return f"it repeats itself ({', '.join(sorted(loops))})"
+    if any(opset.version > _LAST_OPSET for opset in model.opset_import):
+        return "its opset does not exist"
+    return "" if _is_in_order(model.graph, set()) else "its nodes are not in the order in which they can be computed"
+
+
+def _is_in_order(graph: Any, known: set[str]) -> bool:
+    """Whether each value is made once, before it is used, as ONNX asks; OpenVINO follows a circle for ever."""
+    known = known | {value.name for value in (*graph.input, *graph.initializer)}
+    known |= {weight.values.name for weight in graph.sparse_initializer}
+    for node in graph.node:
+        inner = [inner for attribute in node.attribute for inner in (attribute.g, *attribute.graphs)]
+        if not known.issuperset(filter(None, node.input)) or not all(_is_in_order(g, known) for g in inner):
+            return False
+        if not known.isdisjoint(node.output):
+            return False
+        known |= set(filter(None, node.output))
+    return True
+
+
+def _all(part: Any, kind: str) -> Iterator[Any]:
     from google.protobuf.message import Message
 
-    if part.DESCRIPTOR.name == "TensorProto":
+    if part.DESCRIPTOR.name == kind:
         yield part
+    if part.DESCRIPTOR.name == "TensorProto":  # weights: nothing is nested in them
         return
-    for kind, value in part.ListFields():
-        if kind.message_type is not None:
+    for field, value in part.ListFields():
+        if field.message_type is not None:
             for inner in [value] if isinstance(value, Message) else value:
-                yield from tensors(inner)
+                yield from _all(inner, kind)

@@ -7,18 +7,21 @@ import threading
 from collections.abc import Sequence
 from functools import cache
 from io import BytesIO
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from phyla.backbones._card import Card
+from phyla.types import PhylaError
 
 if TYPE_CHECKING:
     import openvino as ov
 
 # Pictures a call: few enough for the activations to stay in a core's cache. Of 2, 4, 8 and 16, 4 was the fastest.
 BATCH = 4
+_LARGEST = 2**29  # numbers in a value, 2 GB: a map of a thousand channels at the largest size, of a batch, has as many
 
 
 @cache
@@ -36,15 +39,26 @@ def best_precision() -> str:
     return "bf16" if "BF16" in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "f32"
 
 
+def refuse_giants(model: ov.Model) -> None:
+    """Raise `RuntimeError` where a model makes a value that no picture needs, whatever a file of a few bytes says."""
+    for node in model.get_ops():
+        for output in node.outputs():
+            shape = output.get_partial_shape()
+            if shape.is_static and prod(output.get_shape()) > _LARGEST:
+                raise RuntimeError(f"it makes a value of shape {list(output.get_shape())}")
+
+
 class OpenVINONetwork:
     """A compiled graph as a `Network`.
 
     Each of `threads` callers gets an infer request of its own, and one stream of one thread: nothing is computed by
     two threads together, so results do not depend on their number, and no thread spins while it waits for another.
+    Raises `RuntimeError` where OpenVINO can't run it.
     """
 
     def __init__(self, card: Card, model: ov.Model, threads: int, precision: str) -> None:
         self.card = card
+        refuse_giants(model)
         self._batch = int(model.input(0).shape[0])
         self._compiled = _core().compile_model(
             model,
@@ -69,7 +83,11 @@ class OpenVINONetwork:
         given = len(pictures)
         if given < self._batch:
             pictures = np.concatenate([pictures, np.zeros((self._batch - given, *pictures.shape[1:]), np.uint8)])
-        self._local.request.infer([np.ascontiguousarray(pictures)], share_inputs=True)
+        try:
+            self._local.request.infer([np.ascontiguousarray(pictures)], share_inputs=True)
+        except RuntimeError as fault:  # what a stranger's network does may depend on the picture
+            reason = str(fault).strip().rpartition("\n")[2]
+            raise PhylaError(f"{self.card.name} can't be run: {reason}", "Use another network.") from fault
         return self._local.request.get_output_tensor(0).data[:given].astype(np.float32)
 
 

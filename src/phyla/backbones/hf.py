@@ -9,8 +9,7 @@ from typing import Any
 from phyla.backbones._card import Card, Network
 from phyla.backbones._hub import download, need, read_json
 from phyla.backbones._onnx_graph import OnnxGraph
-from phyla.backbones._openvino import OpenVINONetwork
-from phyla.backbones.onnx import Spec, describe, external_files, graph, read_bytes, splice
+from phyla.backbones.onnx import Spec, compiled, describe, external_files, read_bytes, splice
 from phyla.types import PhylaError
 
 __all__ = ["HuggingFace"]
@@ -52,7 +51,7 @@ def _files(repo: str) -> tuple[Path, Spec]:
     need("huggingface_hub", "hf")
     path = download(name, repo, _NETWORKS)
     folder = "onnx/" if path.parent.name == "onnx" else ""
-    for file in external_files(read_bytes(path)):
+    for file in external_files(path, read_bytes(path)):
         download(name, repo, (folder + file,))
     config = download(name, repo, ("preprocessor_config.json",))
     spec = _spec(read_json(config))
@@ -81,4 +80,4 @@ class HuggingFace:
     @staticmethod
     def load(card: Card, threads: int, precision: str) -> Network:
         path, spec = _files(card.name.removeprefix("hf:"))
-        return OpenVINONetwork(card, graph(path, spec, card)[0], threads, precision)
+        return compiled(path, spec, card, threads, precision)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,8 +14,8 @@ import numpy as np
 
 from phyla.backbones._card import _ENLARGE, Card, Network
 from phyla.backbones._hub import read_json
-from phyla.backbones._onnx_graph import OnnxGraph, tensors
-from phyla.backbones._openvino import BATCH, OpenVINONetwork, _core
+from phyla.backbones._onnx_graph import OnnxGraph, strange, tensors
+from phyla.backbones._openvino import BATCH, OpenVINONetwork, _core, refuse_giants
 from phyla.types import PhylaError
 
 if TYPE_CHECKING:
@@ -27,6 +26,7 @@ __all__ = ["Onnx"]
 _EXAMPLE = '{"size": 224, "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}'
 _REQUIRED = {"size", "mean", "std"}
 _OPTIONAL = {"crop", "interpolation", "scale", "layout", "output", "licence"}
+_LARGEST = 1e6  # of a number in a card: pixels of 16 bits have a mean below it
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Spec:
 
     def fault(self) -> str:
         """What is wrong with it, if anything."""
-        if not (isinstance(self.size, int) and 0 < self.size <= 4096):
+        if not (type(self.size) is int and 0 < self.size <= 4096):
             return f"size is {self.size!r}, not a number of pixels"
         for name, values in (("mean", self.mean), ("std", self.std)):
             if not (isinstance(values, list | tuple) and len(values) == 3 and all(_is_number(v) for v in values)):
@@ -59,7 +59,10 @@ class Spec:
             return "a std is not above 0"
         if not (_is_number(self.crop) and 0 < self.crop <= 1):
             return f"crop is {self.crop!r}, not a share above 0 and up to 1"
-        if self.interpolation not in _ENLARGE:
+        for name, text in (("output", self.output or ""), ("licence", self.licence)):
+            if not (isinstance(text, str) and text.isprintable()):
+                return f"{name} is {text!r}, not a line of text"
+        if self.interpolation not in list(_ENLARGE):  # of a list, for it may be of any type
             return f"interpolation is {self.interpolation!r}, not one of {', '.join(_ENLARGE)}"
         if self.scale is not None and not (_is_number(self.scale) and self.scale > 0):
             return f"scale is {self.scale!r}, not the value of white, 1 or 255"
@@ -67,7 +70,7 @@ class Spec:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return type(value) in (int, float) and abs(value) < _LARGEST
 
 
 def read_spec(path: Path) -> Spec:
@@ -96,14 +99,24 @@ def read_bytes(path: Path) -> bytes:
         raise PhylaError(f"{path} {reason}.", "Write onnx:path/to/net.onnx, the path seen from here.") from fault
 
 
-def external_files(content: bytes) -> list[str]:
-    """Names of the files in which a network keeps weights outside its own, as large ones must.
+def external_files(path: Path, content: bytes) -> list[str]:
+    """Names of the files in which the network at `path` keeps weights outside its own, as large ones must.
 
-    They stand in it as pairs of "location" and a name, each preceded by its length (protobuf's wire format).
+    It may come from anybody: files outside its folder, and what might never end, are refused.
     """
-    starts = [m.end() for m in re.finditer(rb"\n\x08location\x12(?=[\x01-\x7f])", content)]
-    raw = {content[i + 1 : i + 1 + content[i]] for i in starts}
-    return sorted(name.decode("utf-8", "replace") for name in raw)
+    import onnx
+
+    try:
+        proto = onnx.load_model_from_string(content)
+    except Exception as fault:  # protobuf's DecodeError, which each of its versions keeps elsewhere
+        raise PhylaError(f"{path} is not an ONNX network that can be read.", "Export it again.") from fault
+    if why := strange(proto):
+        raise PhylaError(f"{path} is no network of pictures: {why}.", "Export the part that looks at one picture.")
+    told = [entry.value for t in tensors(proto) for entry in t.external_data if entry.key == "location"]
+    for file in sorted(set(told)):
+        if not file or "\0" in file or ".." in Path(file).parts or Path(file).is_absolute():
+            raise PhylaError(f"{path} keeps weights in {file!r}, outside its folder.", "Export it again.")
+    return sorted(set(told))
 
 
 def describe(name: str, path: Path, spec: Spec, weights: str) -> Card:
@@ -113,12 +126,10 @@ def describe(name: str, path: Path, spec: Spec, weights: str) -> Card:
     """
     content = read_bytes(path)
     parts = [content]
-    for file in external_files(content):
-        if ".." in Path(file).parts or Path(file).is_absolute():
-            raise PhylaError(f"{path} keeps weights in {file}, outside its folder.", "Export it again.")
+    for file in external_files(path, content):
         if not (path.parent / file).is_file():
             raise PhylaError(f"{path} keeps weights in {file}, which is not beside it.", "Copy both files together.")
-        parts.append((path.parent / file).read_bytes())
+        parts.append(read_bytes(path.parent / file))
     digest = hashlib.sha256()
     for part in parts:
         digest.update(part)
@@ -146,6 +157,7 @@ def graph(path: Path, spec: Spec, card: Card) -> tuple[ov.Model, str]:
 
     try:
         model = _read(path)
+        refuse_giants(model)
     except RuntimeError as fault:
         reason = str(fault).strip().rpartition("\n")[2]
         raise PhylaError(f"{path} is not an ONNX network that can be read: {reason}", "Export it again.") from fault
@@ -177,6 +189,16 @@ def graph(path: Path, spec: Spec, card: Card) -> tuple[ov.Model, str]:
         reason = str(fault).strip().rpartition("\n")[2]
         raise PhylaError(f"{path} can't take pictures of {size} pixels: {reason}", "Mend size in its card.") from fault
     return ov.Model([pooled], model.get_parameters(), card.name), name
+
+
+def compiled(path: Path, spec: Spec, card: Card, threads: int, precision: str) -> Network:
+    """The network at `path`, ready to run."""
+    model, _ = graph(path, spec, card)
+    try:
+        return OpenVINONetwork(card, model, threads, precision)
+    except RuntimeError as fault:
+        reason = str(fault).strip().rpartition("\n")[2]
+        raise PhylaError(f"{path} can't be run: {reason}", "Export it again.") from fault
 
 
 def splice(path: Path, spec: Spec, card: Card, graph: OnnxGraph, view: str) -> str:
@@ -222,7 +244,7 @@ def _read(path: Path) -> ov.Model:
     It refuses weights that a symbolic link takes to another folder, and the hub's cache is made of such links: those
     networks are read through hard links in a folder of their own.
     """
-    others = external_files(read_bytes(path))
+    others = external_files(path, read_bytes(path))
     if not any((path.parent / file).is_symlink() for file in others):
         return _core().read_model(path)
     with TemporaryDirectory(dir=path.parent, prefix=".phyla-") as folder:
@@ -275,4 +297,4 @@ class Onnx:
     @staticmethod
     def load(card: Card, threads: int, precision: str) -> Network:
         path = Path(card.name.removeprefix("onnx:")).expanduser()
-        return OpenVINONetwork(card, graph(path, read_spec(path), card)[0], threads, precision)
+        return compiled(path, read_spec(path), card, threads, precision)

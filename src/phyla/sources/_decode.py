@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import re
 import struct
+import threading
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from io import BytesIO
 
 import numpy as np
@@ -23,10 +25,13 @@ DECODER_VERSION = 1  # raised whenever decoded pixels change; goes into recipes
 # A 500-megapixel RGB picture takes 1.5 GB: above the largest camera sensors and common slide scans, below what a
 # laptop's memory holds. A few KB of a hostile PNG can claim thousands of times more.
 MAX_PIXELS = 500_000_000
+_GIANT = 50_000_000  # from here on one at a time: with what Pillow holds of it, up to 18 bytes a pixel (WebP)
+_STRIP = 4_000_000  # pixels converted together: of a float TIFF that takes 34 bytes each
 
-# Pillow's own limit lies at 179 megapixels and can only be moved for the process; `_check_size` holds ours. Its
-# remarks on odd metadata would come once a file, and say nothing that `fault` does not.
-Image.MAX_IMAGE_PIXELS = MAX_PIXELS
+# Pillow's own limit lies at 179 megapixels, with an error at twice that, and can only be moved for the process. It
+# holds for a picture within an icon too. Its remarks on odd metadata would come once a file, and say nothing that
+# `fault` does not.
+Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2
 warnings.filterwarnings("ignore", module=r"PIL\.")
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # printed only where the program has set up logging
 
@@ -37,6 +42,7 @@ _FORMATS = (
     *("QOI", "DDS", "PSD", "SGI", "PCX", "FITS"),
 )
 _JPEG = b"\xff\xd8\xff"
+_giants = threading.Lock()
 _SIGNATURES = (_JPEG, b"\x89PNG", b"GIF8", b"RIFF", b"II*\0", b"MM\0*")
 _UNSUPPORTED = {
     **{brand: "HEIC" for brand in (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftyphevc")},
@@ -64,6 +70,12 @@ def decode(data: bytes, at_least: int) -> NDArray[np.uint8]:
 
     Raises `PhylaError` with a short reason, as `inspect` does.
     """
+    width, height = inspect(data)
+    with _giants if width * height > _GIANT else nullcontext():
+        return _decode(data, at_least)
+
+
+def _decode(data: bytes, at_least: int) -> NDArray[np.uint8]:
     is_jpeg = data.startswith(_JPEG)
     pixels = _decode_turbo(data, at_least) if is_jpeg else None
     if pixels is not None:
@@ -73,7 +85,8 @@ def decode(data: bytes, at_least: int) -> NDArray[np.uint8]:
             image.draft(None, (at_least, at_least) if at_least else image.size)
         image.load()
         # Pillow itself turns TIFF upright, and gives the Exif of the rest as it is stored.
-        return _upright(_to_rgb(image), _exif(data) if is_jpeg else image.info.get("exif") or b"")
+        exif = _exif(data) if is_jpeg else image.info.get("exif")
+        return _upright(_to_rgb(image), exif if isinstance(exif, bytes) else b"")  # a PNG's text may be called so
 
 
 def _decode_turbo(data: bytes, at_least: int) -> NDArray[np.uint8] | None:
@@ -131,7 +144,8 @@ def _pillow(data: bytes) -> Iterator[Image.Image]:
 
 def _reason(data: bytes, error: Exception) -> str:
     if isinstance(error, Image.DecompressionBombError):
-        return "too large"
+        claimed = re.search(r"\d+", str(error))
+        return f"too large: {claimed[0]} pixels" if claimed else "too large"
     if isinstance(error, MemoryError):
         return "too large for the memory"
     if isinstance(error, UnidentifiedImageError) and not data.startswith(_SIGNATURES):
@@ -143,23 +157,43 @@ def _reason(data: bytes, error: Exception) -> str:
 
 
 def _to_rgb(image: Image.Image) -> NDArray[np.uint8]:
-    if image.mode[0] in "IF":  # I, I;16, I;16B, F
-        return np.repeat(_to_8_bit(np.asarray(image))[..., None], 3, axis=2)
-    if image.has_transparency_data:
-        over = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), over)
-    return np.array(image if image.mode == "RGB" else image.convert("RGB"))
+    """Strip by strip: beside the picture itself, only its bytes are held whole."""
+    width, height = image.size
+    pixels = np.empty((height, width, 3), np.uint8)
+    step = max(_STRIP // width, 1)
+    strips = [(0, top, width, min(top + step, height)) for top in range(0, height, step)]
+    is_gray = image.mode[0] in "IF"  # I, I;16, I;16B, F
+    low, high = _limits(np.asarray(image.crop(strip)) for strip in strips) if is_gray else (0.0, 0.0)
+    for strip in strips:
+        part = image.crop(strip) if len(strips) > 1 else image
+        if is_gray:
+            pixels[strip[1] : strip[3]] = _to_8_bit(np.asarray(part), low, high)[..., None]
+            continue
+        if part.has_transparency_data:
+            over = part.convert("RGBA")
+            part = Image.alpha_composite(Image.new("RGBA", part.size, "white"), over)
+        pixels[strip[1] : strip[3]] = np.asarray(part if part.mode == "RGB" else part.convert("RGB"))
+    return pixels
 
 
-def _to_8_bit(values: NDArray[np.generic]) -> NDArray[np.uint8]:
-    """Gray of any range → 0..255: 16 bits by their full range, others by their own if it is no usual one."""
+def _limits(strips: Iterable[NDArray[np.generic]]) -> tuple[float, float]:
+    """Which gray values become 0 and 255: the usual range that holds all, or else their own."""
+    least, most, kind = np.inf, -np.inf, "u"
+    for values in strips:
+        kind = values.dtype.kind
+        if kind == "u" and values.dtype.itemsize == 2:
+            return 0.0, 65535.0
+        finite = values[np.isfinite(values)].astype(np.float64)
+        if finite.size:
+            least, most = min(least, float(finite.min())), max(most, float(finite.max()))
+    low, high = (least, most) if most >= least else (0.0, 0.0)
+    return (0.0, 1.0 if kind == "f" and high <= 1 else 255.0) if low >= 0 and high <= 255 else (low, high)
+
+
+def _to_8_bit(values: NDArray[np.generic], low: float, high: float) -> NDArray[np.uint8]:
     if values.dtype.kind == "u" and values.dtype.itemsize == 2:
         return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
     gray = values.astype(np.float64)
-    finite = gray[np.isfinite(gray)]
-    low, high = (finite.min(), finite.max()) if finite.size else (0.0, 0.0)
-    if low >= 0 and high <= 255:
-        low, high = 0.0, 1.0 if values.dtype.kind == "f" and high <= 1 else 255.0
     scaled = (np.nan_to_num(gray, nan=low, posinf=high, neginf=low) - low) * (255 / (high - low) if high > low else 0)
     return np.rint(scaled).astype(np.uint8)
 

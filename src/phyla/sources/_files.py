@@ -106,7 +106,10 @@ def read(path: str) -> bytes:
         except Exception as error:  # as above
             raise PhylaError(f"{UNREAD}could not be fetched: {str(error) or type(error).__name__}") from error
         return within_limit(data)
-    found = os.stat(path)
+    try:
+        found = os.stat(path)
+    except ValueError as error:  # NUL, or half a character
+        raise PhylaError("no name of a file") from error
     if stat.S_ISDIR(found.st_mode):
         os.listdir(path)  # was listed because it could not be opened: say why
         raise PhylaError("a folder")

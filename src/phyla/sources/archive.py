@@ -10,7 +10,6 @@ import tarfile
 import threading
 import weakref
 import zipfile
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,8 +23,8 @@ __all__ = ["Archive"]
 
 _TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tbz", ".tar.xz", ".txz")
 _UNPACK: dict[bytes, Any] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
-# What the standard library raises on damaged archives, beside OSError.
-_DAMAGE = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, ValueError, NotImplementedError)
+# Bytes of a long name, or of what a pax header adds: a few KB, but packed GBs may claim to be one.
+_LONGEST_HEADER = 2**20
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,9 @@ class Archive(ByPath):
             raise PhylaError(_files.over_limit(member.size))
         try:
             data = self._pack.read(member)
-        except _DAMAGE as error:
+        except OSError:
+            raise
+        except Exception as error:  # a hostile archive makes the standard library raise nearly anything
             raise PhylaError("damaged in the archive") from error
         if len(data) < member.size:
             raise PhylaError("truncated in the archive")
@@ -87,11 +88,14 @@ class Archive(ByPath):
                     copy += 1
                     uri = f"{first}#{copy}"
                 index[uri] = member
-        except _DAMAGE as error:
-            raise PhylaError(
-                f"{_files.escape(self.path)} is damaged, or not the kind of archive its name says: {error}.",
-                "Fetch or pack it again.",
-            ) from error
+        except PhylaError:
+            raise
+        except Exception as error:  # as above
+            what = "is damaged, or not the kind of archive its name says"
+            if isinstance(error, OSError) and error.errno:
+                what, error = "can't be read", OSError(_files.reason(error))
+            told = str(error) or type(error).__name__
+            raise PhylaError(f"{_files.escape(self.path)} {what}: {told}.", "Fetch or pack it again.") from error
         return index
 
 
@@ -107,8 +111,12 @@ class _Zip:
 
     def members(self) -> Iterator[_Member]:
         for info in self._zip.infolist():
-            if not info.is_dir() and not stat.S_ISLNK(info.external_attr >> 16):
-                yield _Member(info.filename, info.file_size, info, "encrypted" if info.flag_bits & 1 else "")
+            if info.filename and not info.is_dir() and not stat.S_ISLNK(info.external_attr >> 16):
+                fault = "encrypted" if info.flag_bits & 1 else ""
+                if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                    # Of the others the standard library unpacks all at once, whatever size the member says it has.
+                    fault = fault or "compressed by another method than deflate"
+                yield _Member(info.filename, info.file_size, info, fault)
 
     def read(self, member: _Member) -> bytes:
         with self._lock:  # ZipFile locks each read, but not its count of open members
@@ -118,6 +126,18 @@ class _Zip:
         finally:
             with self._lock:
                 file.close()
+
+
+class _Headers:
+    """A tar's stream as tarfile may read it: no header is long."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream, self.seek, self.tell = stream, stream.seek, stream.tell
+
+    def read(self, size: int) -> bytes:
+        if not 0 <= size <= _LONGEST_HEADER:
+            raise tarfile.ReadError(f"a header of {size} bytes")
+        return self._stream.read(size)
 
 
 class _Tar:
@@ -142,7 +162,7 @@ class _Tar:
         stream = self._stream()
         stream.seek(0)
         files: dict[str, _Member] = {}
-        with tarfile.open(fileobj=stream, mode="r:") as tar:
+        with tarfile.open(fileobj=cast(BinaryIO, _Headers(stream)), mode="r:") as tar:
             while (info := tar.next()) is not None:
                 tar.members.clear()  # type: ignore[attr-defined]  # or a million of them would fill the memory
                 if info.isreg():

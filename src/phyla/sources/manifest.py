@@ -56,8 +56,11 @@ class Manifest(ByPath):
         return _files.read(_files.unescape(uri))
 
     def labels(self) -> dict[str, str] | None:
-        """uri → `label`; None if no line has one. Raises `PhylaError` where one path has two labels."""
+        """uri → `label`; None if no line has one. Raises `PhylaError` where a path has two, or one is no text."""
         for uri, labels in self._labels.items():
+            if re.search("[\ud800-\udfff]", "".join(labels)):
+                what = f"{_files.escape(self.path)} labels {uri} {_files.escape(labels[0])!r}, which is no text"
+                raise PhylaError(f"{what}.", "Save the list as UTF-8.")
             if len(labels) > 1:
                 raise PhylaError(f"{_files.escape(self.path)} labels {uri} both {' and '.join(labels)}.", "Keep one.")
         return {uri: labels[0] for uri, labels in self._labels.items() if labels} or None
@@ -136,7 +139,7 @@ def _json_rows(text: str) -> Iterator[_Row]:
             continue
         try:
             item = json.loads(written)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise _Unusable(line, f"it is not JSON ({error})") from error
         if isinstance(item, dict):
             yield line, next((item[name] for name in _NAMES if name in item), None), item.get("label")

@@ -34,14 +34,14 @@ class Table(ByPath):
     The column is the first of a name like `image` or `jpg` that can hold pictures, or else the first that can. Where
     bytes are null, a path counts from the table's folder. Only that column is read, a row group at a time, and the
     last row groups are kept: reading in order costs about 10 µs a small picture, reading at random a row group each.
-    Row groups of a few hundred MB and more cost that much memory, twice.
+    Row groups of a few hundred MB and more cost that much memory, twice; pictures that repeat count once.
     """
 
     def __init__(self, path: str) -> None:
         self.path = _files.absolute(path)
         self._lock = threading.RLock()
         self._groups: OrderedDict[tuple[str, int], pa.ChunkedArray] = OrderedDict()
-        self._open: tuple[str, pq.ParquetFile] | None = None
+        self._open: tuple[str, pq.ParquetFile, str] | None = None
 
     @staticmethod
     def accepts(path: str) -> bool:
@@ -67,14 +67,16 @@ class Table(ByPath):
         file, row = self._place(uri)
         starts = self._starts[file]
         group = bisect.bisect_right(starts, row) - 1
-        cell = self._group(file, group)[row - starts[group]].as_py()
-        if isinstance(cell, dict):
-            path = cell.get("path")
-            cell = cell.get("bytes")
-            if cell is None and path:
-                return _files.read(path if _files.is_remote(path) else posixpath.join(posixpath.dirname(file), path))
-        if cell is None:
-            raise PhylaError("empty cell")
+        cells = self._group(file, group)
+        try:
+            cell = cells[row - starts[group]].as_py()
+        except Exception as error:  # a hostile table makes pyarrow raise nearly anything
+            raise PhylaError("damaged cell") from error
+        cell, path = (cell.get("bytes"), cell.get("path")) if isinstance(cell, dict) else (cell, None)
+        if cell is None and isinstance(path, str) and path:
+            return _files.read(path if _files.is_remote(path) else posixpath.join(posixpath.dirname(file), path))
+        if not isinstance(cell, bytes):
+            raise PhylaError("empty cell" if cell is None else "no picture in this cell")
         return _files.within_limit(cell)
 
     def labels(self) -> dict[str, str] | None:
@@ -82,10 +84,14 @@ class Table(ByPath):
         found: dict[str, str] | None = None
         for file in self._starts:
             with self._lock:
-                parquet = self._parquet(file)
+                parquet, _ = self._parquet(file)
                 if "label" not in parquet.schema_arrow.names:
                     continue
-                values = parquet.read(columns=["label"])["label"].to_pylist()
+                try:
+                    values = parquet.read(columns=["label"]).column(0).to_pylist()
+                except Exception as error:  # as above
+                    message = f"The column label of {_files.escape(file)} can't be read: {error}."
+                    raise PhylaError(message, "Write it again, as text or whole numbers.") from error
                 names = _class_names(parquet.schema_arrow.metadata or {})
             found, shown = found or {}, _files.escape(file)
             for row, value in enumerate(values):
@@ -105,8 +111,7 @@ class Table(ByPath):
         rows = {}
         with self._lock:
             for path in paths:
-                parquet = self._parquet(path)
-                _picture_column(parquet.schema_arrow, path)  # complains once of the table, not once a row
+                parquet, _ = self._parquet(path)
                 meta = parquet.metadata
                 counts = (meta.row_group(group).num_rows for group in range(meta.num_row_groups))
                 rows[path] = list(itertools.accumulate(counts, initial=0))
@@ -124,19 +129,21 @@ class Table(ByPath):
             if (file, group) in self._groups:
                 self._groups.move_to_end((file, group))
                 return self._groups[file, group]
-            parquet = self._parquet(file)
-            column = _picture_column(parquet.schema_arrow, file)
+            parquet, column = self._parquet(file)
             try:
-                cells = parquet.read_row_group(group, columns=[column])[column]
-            except (OSError, ValueError) as error:  # pyarrow's ArrowInvalid is a ValueError
+                cells = parquet.read_row_group(group, columns=[column]).column(0)
+            except Exception as error:  # as above
                 raise PhylaError(f"damaged row group {group} of the table") from error
             self._groups[file, group] = cells
             while len(self._groups) > 2 and sum(held.nbytes for held in self._groups.values()) > _CACHE_BYTES:
                 self._groups.popitem(last=False)
             return cells
 
-    def _parquet(self, file: str) -> pq.ParquetFile:
-        """`file`, opened; the last one stays open, for footers can be long. Call it with the lock held."""
+    def _parquet(self, file: str) -> tuple[pq.ParquetFile, str]:
+        """`file`, opened, and its column of pictures. Call it with the lock held.
+
+        The last one stays open, for footers can be long.
+        """
         import pyarrow.parquet as pq
 
         if self._open is None or self._open[0] != file:
@@ -144,27 +151,45 @@ class Table(ByPath):
                 self._open[1].close(force=True)
                 self._open = None
             try:
-                self._open = file, pq.ParquetFile(_files.open_binary(file))
-            except ValueError as error:
-                message = f"{_files.escape(file)} is no whole Parquet file."
-                raise PhylaError(message, "Fetch or write it again.") from error
-        return self._open[1]
+                with _files.open_binary(file) as footer:
+                    whole = pq.ParquetFile(footer)
+                    column, leaf = _picture_column(whole.schema_arrow, file)
+                    metadata = whole.metadata
+                # A picture that is told once and repeated a million times stays one.
+                as_told = pq.ParquetFile(_files.open_binary(file), metadata=metadata, read_dictionary=[leaf])
+                self._open = file, as_told, column
+            except PhylaError:
+                raise
+            except Exception as error:  # as above
+                self._open = None
+                why = "is no whole Parquet file"
+                if isinstance(error, OSError) and error.errno:  # pyarrow's own have no number
+                    why = f"can't be read: {_files.reason(error)}"
+                raise PhylaError(f"{_files.escape(file)} {why}.", "Fetch or write it again.") from error
+        return self._open[1:]
 
 
-def _picture_column(schema: pa.Schema, file: str) -> str:
+def _picture_column(schema: pa.Schema, file: str) -> tuple[str, str]:
+    """The column of pictures, and the place of the bytes in it."""
     import pyarrow.types as kinds
 
-    def holds_bytes(kind: pa.DataType) -> bool:
-        if kinds.is_struct(kind):
-            return any(part.name == "bytes" and holds_bytes(part.type) for part in kind)
+    def is_bytes(kind: pa.DataType) -> bool:
+        if kinds.is_dictionary(kind):
+            kind = kind.value_type
         if kinds.is_null(kind):  # a struct whose bytes are all null may have lost their type
             return False
         tests = (kinds.is_binary, kinds.is_large_binary, kinds.is_fixed_size_binary, kinds.is_binary_view)
         return any(test(kind) for test in tests)
 
+    def holds_bytes(kind: pa.DataType) -> bool:
+        if kinds.is_struct(kind):
+            return any(part.name == "bytes" and is_bytes(part.type) for part in kind)
+        return is_bytes(kind)
+
     fit = [part.name for part in schema if holds_bytes(part.type)]
     for name in (*(name for name in fit if name.lower() in _NAMES), *fit):
-        return str(name)
+        inside = ".bytes" if kinds.is_struct(schema.field(schema.get_all_field_indices(name)[0]).type) else ""
+        return str(name), f"{name}{inside}"
     listed = ", ".join(f"{part.name} ({part.type})" for part in schema)
     raise PhylaError(
         f"{_files.escape(file)} has no column of pictures. It has: {listed}.",
@@ -177,7 +202,7 @@ def _class_names(metadata: dict[bytes, bytes]) -> list[str]:
     try:
         features = json.loads(metadata.get(b"huggingface", b"{}")).get("info", {}).get("features", {})
         names = features.get("label", {}).get("names")
-    except (ValueError, AttributeError):  # someone else's metadata, of another shape
+    except (ValueError, AttributeError, RecursionError):  # someone else's metadata, of another shape
         names = None
     if isinstance(names, list):
         return [str(name) for name in names]

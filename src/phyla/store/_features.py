@@ -102,5 +102,6 @@ class Features:
         return X
 
     def __getstate__(self) -> dict[str, object]:
-        """What `take` needs in another process: not the ids."""
-        return {"store": self.store, "stage": self.stage, "_shards": self._shards, "_ends": self._ends}
+        """What `take` needs in another process: not the ids. There nothing is kept of what lies elsewhere."""
+        store = Store(self.store.place, keeps=False)
+        return {"store": store, "stage": self.stage, "_shards": self._shards, "_ends": self._ends}

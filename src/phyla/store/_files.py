@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from blake3 import blake3
@@ -84,7 +85,15 @@ class Store:
                 f"{place} has format {version!r}; this Phyla reads formats up to {FORMAT}.",
                 "Update it: pip install --upgrade phyla",
             )
+        if links := store._links():
+            raise PhylaError(
+                f"{links[0]} leads out of the project.", "Put what it leads to in its place, or remove it."
+            )
         return store
+
+    def _links(self) -> list[Path]:
+        """Symbolic links where files are written through them: a stranger's project could have others replaced."""
+        return [p for p in (*self.folder.glob("*"), *self.folder.glob("*/*")) if p.is_symlink()]
 
     def meta(self) -> dict[str, Any]:
         """What phyla.json says; empty in a folder where nothing has been finished. Read again when it was replaced."""
@@ -99,7 +108,7 @@ class Store:
         if self._meta[0] != seen:
             try:
                 self._meta = seen, dict(json.loads(path.read_text(encoding="utf-8")))
-            except (ValueError, TypeError) as fault:
+            except (ValueError, TypeError, RecursionError) as fault:
                 raise PhylaError(f"{path} is damaged: {fault}.", "Restore it from a backup.") from fault
         return dict(self._meta[1])
 
@@ -140,10 +149,12 @@ class Store:
         return self.folder / "tmp"
 
     def has(self, name: str) -> bool:
+        _refuse_outside(name)
         return (self.folder / name).exists() or (self.remote is not None and self.remote.has(name))
 
     def path(self, name: str) -> Path:
         """Where a file lies on this machine: it is brought here if need be."""
+        _refuse_outside(name)
         path = self.folder / name
         if self.remote and not path.exists():
             self.remote.fetch(name, path)
@@ -151,6 +162,7 @@ class Store:
 
     def names(self, under: str = "") -> list[str]:
         """The names of what lies directly in a folder, in order."""
+        _refuse_outside(under)
         if self.remote:
             return self.remote.names(under)
         folder = self.folder / under
@@ -164,6 +176,7 @@ class Store:
     @contextmanager
     def streaming(self, name: str) -> Iterator[Callable[[Any], None]]:
         """Write a file piece by piece; it gets its name, whole and durable, when the block ends without an error."""
+        _refuse_outside(name)
         aside = self._tmp / f"{name.replace('/', '_')}.{os.getpid()}"
         aside.parent.mkdir(parents=True, exist_ok=True)
         digest = blake3()
@@ -218,6 +231,7 @@ class Store:
     def remove(self, names: Iterable[str]) -> None:
         """Remove files, in this order."""
         for name in names:
+            _refuse_outside(name)
             for gone in (name, f"{_SUMS}/{name}"):
                 if self.remote:
                     self.remote.remove(gone)
@@ -234,7 +248,7 @@ class Store:
     def read_json(self, name: str) -> Any:
         try:
             return json.loads(self.read(name))
-        except ValueError as fault:
+        except (ValueError, RecursionError) as fault:
             raise self._damaged(name, fault) from fault
 
     def array(self, name: str, *, mmap: bool = False) -> NDArray[Any]:
@@ -242,9 +256,12 @@ class Store:
         try:
             if self.remote and not self._keeps:
                 return np.load(io.BytesIO(self.remote.read(name)), allow_pickle=False)
-            return np.load(self.path(name), mmap_mode="r" if mmap else None, allow_pickle=False)
-        except (ValueError, EOFError) as fault:
+            found = np.load(self.path(name), mmap_mode="r" if mmap else None, allow_pickle=False)
+        except (ValueError, EOFError, SyntaxError, MemoryError, OverflowError, RecursionError, BadZipFile) as fault:
             raise self._damaged(name, fault) from fault
+        if not isinstance(found, np.ndarray):
+            raise self._damaged(name, ValueError("it holds several arrays"))
+        return found
 
     def ids(self, name: str) -> NDArray[np.str_]:
         """The ids of images in a file."""
@@ -300,7 +317,12 @@ class Store:
     def recipe(self, stage: str) -> Recipe:
         """How a stage was, or is to be, made."""
         told = self.read_json(f"{stage}/recipe.json")
-        return Recipe(**told | {"inputs": tuple(told["inputs"])})
+        try:
+            recipe = Recipe(**told | {"inputs": tuple(told["inputs"])})
+            _refuse_outside("/".join((recipe.room, *recipe.inputs)))
+        except (TypeError, KeyError, AttributeError) as fault:
+            raise self._damaged(f"{stage}/recipe.json", fault) from fault
+        return recipe
 
     def is_done(self, stage: str) -> bool:
         """Whether all that belongs to a stage is there."""
@@ -411,6 +433,12 @@ class Store:
         return path.stat().st_size if path.exists() else 0
 
 
+def _refuse_outside(name: str) -> None:
+    """Raise `PhylaError` where a name, of a stranger's phyla.json say, leads out of the project."""
+    if not isinstance(name, str) or name.startswith("/") or {"..", "\0"} & {*name.split("/"), *name}:
+        raise PhylaError(f"{name!r} can't be the name of a file in a project.", "Restore phyla.json from a backup.")
+
+
 def _with_sum(line: bytes) -> bytes:
     """A line of a log with its checksum for its last entry."""
     return line[:-1] + _SUM + blake3(line).hexdigest(4).encode() + b'"}'
@@ -420,7 +448,7 @@ def read_line(line: bytes) -> dict[str, Any] | None:
     """What a line of a log says; None for a damaged one. Lines from before there were checksums have none."""
     try:
         told = dict(json.loads(line))
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         return None
     text, mark, _ = line.rpartition(_SUM)
     if told.pop("sum", None) is None:  # or it has one, but not under its name any more

@@ -22,6 +22,7 @@ Array = NDArray[np.float32]
 
 FILE = "cascade.json"
 _FORMAT = 1
+_MOST = 64  # classifiers in a cascade: each is held in memory
 _AGAIN = "Give a .onnx, or a folder that phyla train --cascade wrote, whole."
 
 
@@ -73,11 +74,12 @@ def _read_folder(folder: Path) -> Chain:
         told = json.loads((folder / FILE).read_text(encoding="utf-8"))
         names, windows = list(told["files"]), tuple(map(float, told["windows"]))
         radius = np.array(told["radius"], np.float32)
-        fine = told["phyla"] == _FORMAT and 1 < len(names) == len(windows) + 1 and radius.ndim == 1
+        fine = told["phyla"] == _FORMAT and 1 < len(names) == len(windows) + 1 <= _MOST and radius.ndim == 1
         fine = fine and all(isinstance(name, str) and Path(name).name == name for name in names)
+        fine = fine and all(name.isprintable() for name in names) and not np.isnan(radius).any()
     except OSError as fault:
         raise PhylaError(f"{folder} is no cascade: {fault.strerror or fault}.", _AGAIN) from fault
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         fine = False
     if not fine:
         raise PhylaError(f"{folder / FILE} does not say how to ask its classifiers.", _AGAIN)

@@ -102,6 +102,8 @@ def read(path: Path) -> Model:
         raise _not_ours(path, "it is no ONNX file, or not the whole of one") from fault
     if any(tensor.external_data or tensor.data_location for tensor in backbones.tensors(proto)):
         raise _not_ours(path, "it keeps weights in another file")
+    if why := backbones.strange(proto):
+        raise _not_ours(path, why)
     props = {p.key: p.value for p in proto.metadata_props}
     made = _told(path, props, "phyla", int)
     if made > FORMAT:
