@@ -34,6 +34,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from phyla import plugins
+
 EACH, COLOURS = 8, {"red": (200, 50, 50), "green": (50, 190, 60), "blue": (50, 60, 200)}
 QUICK: dict[str, Any] = {"backbone": ["fake"], "groups": 3, "method": "kmeans", "threads": 1, "report": False}
 
@@ -359,9 +361,15 @@ def main(folder: str, seed: str, kills: str, *names: str) -> None:
     for slow in (
         "faiss", "openTSNE", "pyarrow.parquet", "scipy.sparse.linalg", "sklearn.metrics", "sklearn.cluster", "filelock",
         "threadpoolctl", "tqdm", "cv2", "phyla.cli", "phyla.app._server", "phyla._checking", "phyla._predicting",
-        "phyla.project", "phyla._auditing", "phyla.cluster.kmeans", "phyla._export",
+        "phyla.project", "phyla._auditing", "phyla.cluster.kmeans", "phyla._export", "phyla.report", "phyla_fake",
+        "pyarrow.dataset", "pyarrow.compute", "pyarrow.csv", "pyarrow.json", "PIL.ImageOps", "scipy.cluster.hierarchy",
     ):  # fmt: skip
         import_module(slow)  # once, not in every child
+    for room in ("sources", "engine", "audit", "reduce", "label.spread", "backbones"):
+        for name in plugins.names(room):
+            if name not in ("ray", "timm", "openclip", "hf"):
+                plugins.load(room, name)
+    Image.init()
     begun = time.perf_counter()
     rng, work = random.Random(int(seed)), Kills(Path(folder))
     if kills == "0":
