@@ -219,7 +219,7 @@ class Steps:
     def measure(self, images: Images, source: sources.Source) -> dict[str, NDArray[Any]]:
         """What `audit.measure` and `audit.facts` tell, (n, …) each; only images not yet measured are decoded."""
         stage = self.store.stage(Recipe("measured", "pictures", {}, (), MEASURE_VERSION))
-        held = [self.store.array(name).astype(str) for name in self.store.shards(stage, "id.npy")]
+        held = [self.store.ids(name) for name in self.store.shards(stage, "id.npy")]
         rows = np.flatnonzero(~np.isin(images.ids, np.concatenate(held) if held else []))
 
         with self.progress("measuring", len(rows), len(images)) as advance:

@@ -263,6 +263,13 @@ class Store:
             raise self._damaged(name, ValueError("it holds several arrays"))
         return found
 
+    def ids(self, name: str) -> NDArray[np.str_]:
+        """The ids of images in a file."""
+        try:
+            return self.array(name).astype(str)
+        except UnicodeDecodeError as fault:
+            raise self._damaged(name, fault) from fault
+
     def write_array(self, name: str, array: NDArray[Any]) -> None:
         buffer = io.BytesIO()
         np.save(buffer, array, allow_pickle=False)
