@@ -16,6 +16,7 @@ from phyla import __version__, _plain
 from phyla.types import PhylaError
 
 DESCRIPTION = "Sort unlabelled images into groups that mean something, on this machine alone."
+_PATIENCE = 1.0  # seconds that a worker is waited for once a command was told to stop
 EPILOG = "Start with: phyla sort PHOTOS        (or, with no photos at hand: phyla demo)"
 
 
@@ -462,10 +463,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run() -> NoReturn:
     """Run the command that this process was started for."""
     status = main()
-    if status > 128:  # workers may wait for a stalled mount for ever; nobody waits for them
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)
+    if status > 128:
+        for thread in threading.enumerate():
+            if thread is not threading.main_thread() and not thread.daemon:
+                thread.join(_PATIENCE)
+                if thread.is_alive():  # it waits for a stalled mount, perhaps for ever
+                    sys.stdout.flush()
+                    sys.stderr.flush()
+                    os._exit(status)
     sys.exit(status)
 
 

@@ -263,6 +263,13 @@ class Store:
             raise self._damaged(name, ValueError("it holds several arrays"))
         return found
 
+    def ids(self, name: str) -> NDArray[np.str_]:
+        """The ids of images in a file."""
+        try:
+            return self.array(name).astype(str)
+        except UnicodeDecodeError as fault:
+            raise self._damaged(name, fault) from fault
+
     def write_array(self, name: str, array: NDArray[Any]) -> None:
         buffer = io.BytesIO()
         np.save(buffer, array, allow_pickle=False)
@@ -290,7 +297,8 @@ class Store:
         import pyarrow.parquet as pq
 
         try:
-            table = pq.read_table(self.path(name), columns=None if columns is None else list(columns))
+            with pq.ParquetFile(self.path(name)) as file:  # `pq.read_table` would load pyarrow.dataset
+                table = file.read(None if columns is None else list(columns))
         except ValueError as fault:  # pyarrow's ArrowInvalid is one
             raise self._damaged(name, fault) from fault
         return {column: table[column].to_numpy() for column in table.column_names}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import timedelta
@@ -36,6 +37,8 @@ def lance_package() -> Any:
         raise PhylaError(
             "Lance needs the package pylance, which is not installed.", "pip install 'phyla[lance]'"
         ) from missing
+    # Processes are only forked to run other programs.
+    warnings.filterwarnings("ignore", "lance is not fork-safe")
     return lance
 
 
