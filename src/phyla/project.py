@@ -242,7 +242,7 @@ class Project(Explaining):
         kind = kind_of(path, kind, images=images, copy=copy)
         if kind == "folder":
             return write_tree(self.rows(), self._fetch, path, copy, force)
-        spare_the_source(path, self._current("source"), self._table["uri"])
+        spare_the_source(path, self._current("source"), self._uris)
         if kind in ("csv", "parquet") and not images:
             return write_rows(self.rows(), path, force)
         from phyla._packing import pack
