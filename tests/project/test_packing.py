@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from phyla import _export, _packing, sources
+from phyla.cli import main
 from phyla.project import Project, sort
 from phyla.types import PhylaError
 
@@ -329,3 +330,11 @@ def test_a_class_that_is_called_as_a_group(mixed: Project, tmp_path: Path) -> No
     classes = json.loads((tmp_path / "wd/dataset.json").read_text())["classes"]
     assert classes[0] == f"group {other}" and f"group {other} (group {other})" in classes
     assert len(set(classes)) == 3
+
+
+def test_the_command(mixed: Project, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "wd"
+    assert main(["export", str(mixed.folder), str(out), "--to", "webdataset", "-q", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"to": str(out), "written": 30}
+    assert main(["export", str(mixed.folder), str(out), "--page", "--to", "webdataset"]) == 2
+    assert "makes no use of --to" in capsys.readouterr().err
