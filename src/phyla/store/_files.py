@@ -313,6 +313,8 @@ class Store:
         try:
             recipe = Recipe(**told | {"inputs": tuple(told["inputs"])})
             _refuse_outside("/".join((recipe.room, *recipe.inputs)))
+            if [type(v) for v in (recipe.method, recipe.params, recipe.version, recipe.seed)] != [str, dict, int, int]:
+                raise TypeError("values of other types")
         except (TypeError, KeyError, AttributeError) as fault:
             raise self._damaged(f"{stage}/recipe.json", fault) from fault
         return recipe
