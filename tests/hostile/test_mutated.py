@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from _made import archives, parquet, picture, pictures, png, tarred, whole_pictures, zipped
+from _zoo import archives, parquet, picture, pictures, png, tarred, whole_pictures, zipped
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
