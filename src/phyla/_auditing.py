@@ -18,7 +18,7 @@ from phyla._progress import Progress
 from phyla._steps import Steps, folders_of, usable_threads
 from phyla._telling import draw
 from phyla.audit import background
-from phyla.engine import limited
+from phyla.engine import check_engine, limited
 from phyla.types import UNSORTED, Finding, PhylaError
 
 # Not run unless asked for: what the others find better, or too often wrongly (see docs/benchmarks.md).
@@ -33,12 +33,13 @@ _MISSING = {
 
 def audit(
     project: Opened, offered: dict[str, Callable[[], Any]], labels: str | Path | None, checks: Sequence[str] | None,
-    threads: int | None, report: bool, quiet: bool,
+    engine: str, threads: int | None, report: bool, quiet: bool,
 ) -> dict[str, Any]:  # fmt: skip
     """See `Project.audit`; `offered` gives what a check can need of what `project` holds."""
     wanted = list(checks) if checks else [check for check in plugins.names("audit") if check not in _ON_REQUEST]
     for check in wanted:
         plugins.check("audit", check)
+    check_engine(engine)
     threads, progress, seen = usable_threads(threads), Progress(quiet), project.seq
     images = project.images
     codes, classes = _labels(project, labels)
@@ -63,7 +64,7 @@ def audit(
 
         def measured() -> Mapping[str, NDArray[Any]]:
             with project.store.writing():
-                return Steps(project.store, threads, progress).measure(images, project._source)
+                return Steps(project.store, threads, progress, engine).measure(images, project._source)
 
         def facts() -> dict[str, NDArray[Any]]:
             told = cached["measured"]()

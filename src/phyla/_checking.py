@@ -63,6 +63,11 @@ def check(place: str | Path, *, repair: bool = False, threads: int | None = None
         from phyla._repairing import mend
 
         mend(store, faults, threads, progress)
+        if any(fault.file == "phyla.json" and fault.mended for fault in faults):  # now it is known what it names
+            known = {fault.file for fault in faults}
+            later = [fault for fault in _of_structure(store, set(files), known, True) if fault.file not in known]
+            mend(store, later, threads, progress)
+            faults += later
     return {
         "files": len(files),
         "megabytes": round(sum(listed[name] for name in files) / _MB, 1),
@@ -236,15 +241,14 @@ def flipped_back(data: bytes, is_right: Callable[[bytes], bool]) -> bytes | None
 # ---- what belongs together
 
 
-def _of_structure(store: Store, files: set[str], known: set[str]) -> Iterator[Fault]:
+def _of_structure(store: Store, files: set[str], known: set[str], mended: bool = False) -> Iterator[Fault]:
     """What phyla.json names, or a finished stage was written with, and is not there, or does not fit the rest."""
     if "phyla.json" not in files:
         yield Fault("phyla.json", "is missing")
         return
-    try:
-        meta = store.read_json("phyla.json")
-    except PhylaError:
-        return  # is told already
+    if "phyla.json" in known and not mended:
+        return
+    meta = store.read_json("phyla.json")
     stages = [of for what in ("features", "reduced") for of in meta.get(what, ())]
     stages += [meta[what] for what in ("aligned", "groups", "map", "spread") if meta.get(what)]
     for name in (meta.get("images"), meta.get("audit")):
@@ -257,10 +261,11 @@ def _of_structure(store: Store, files: set[str], known: set[str]) -> Iterator[Fa
             yield Fault(f"{stage}/recipe.json", "is of another stage")
         if not stage.startswith("features/") and f"{stage}/done" not in files:
             yield Fault(f"{stage}/done", "is missing")
-    for name in _lost(store, files):
+    lost = set(_lost(store, files))
+    for name in sorted(lost):
         yield Fault(name, "is missing")
     if meta.get("images") in files - known and not store.remote:
-        yield from _of_rows(store, meta, stages, files, known)
+        yield from _of_rows(store, meta, stages, files, known | lost)
 
 
 def _fits(store: Store, stage: str) -> bool:
@@ -306,11 +311,10 @@ def _of_rows(
             n = store.array(name, mmap=True).shape[0]
             if n != len(ids) and not (len(ids) == 1 and n == 2):  # of one image two are grouped
                 yield Fault(name, f"has {n:,} rows for {len(ids):,} images")
-        if room == "features" and not meta.get("aligned") and not any(name.startswith(stage) for name in known):
-            with suppress(OSError):  # a missing part is told of by its own name
-                lacks = int((~np.isin(ids, Features(store, stage).ids)).sum())
-                if lacks:
-                    yield Fault(stage, f"lacks {lacks:,} of {len(ids):,} images")
+        if room != "features" or meta.get("aligned") or any(name.startswith(stage) for name in known):
+            continue
+        if lacks := int((~np.isin(ids, Features(store, stage).ids)).sum()):
+            yield Fault(stage, f"lacks {lacks:,} of {len(ids):,} images")
 
 
 def aside(store: Store, name: str) -> Path:

@@ -30,8 +30,10 @@ from phyla.project import Project
 from phyla.store import Busy, Features, Store, plain, read_line
 from phyla.types import UNREAD, Images, PhylaError
 
+_CACHES = ("near", "neighbors", "measured")  # made again when they are asked for
 # In this order, for each is made of those before.
 _ORDER = (
+    *_CACHES,
     "scan",
     "features",
     "images",
@@ -44,7 +46,6 @@ _ORDER = (
     "index",
     "report.html",
 )
-_CACHES = ("near", "neighbors", "measured")  # made again when they are asked for
 _BIT, _AS_IT_WAS, _ANEW = "the one changed bit was put back", "made again, the same byte by byte", "made again"
 _SPLIT = 8192  # rows of a shard of the scan
 
@@ -76,8 +77,7 @@ def mend(store: Store, faults: Found, threads: int | None, progress: Progress) -
 
 
 def _put_back(store: Store, name: str) -> str | None:
-    sums = store.sums(name)
-    if not sums or not (store.folder / name).is_file():
+    if not (store.folder / name).is_file() or not (sums := store.sums(name)):
         return None
     data = flipped_back((store.folder / name).read_bytes(), lambda trial: blake3(trial).hexdigest(16) in sums)
     if data is None:
@@ -186,7 +186,7 @@ class _Mending:
         return ([f"{unit}/done"] if self.store.has(f"{unit}/done") else []) + names
 
     def _replace(self, unit: str, faults: Found, make: Callable[[], object]) -> None:
-        was = {fault.file: self.store.sums(fault.file.removeprefix("sums/")) for fault in faults}
+        was = {fault.file: self._sums(fault.file) for fault in faults}
         there = [name for name in self._files(unit, faults) if (self.store.folder / name).is_file()]
         moved = {name: aside(self.store, name) for name in there}
         self.project._held.clear()
@@ -212,6 +212,10 @@ class _Mending:
             elif name.endswith("/done"):
                 target.unlink()
         self.project._held.clear()
+
+    def _sums(self, name: str) -> list[str]:
+        name = name.removeprefix("sums/")
+        return [] if (self.store.folder / "sums" / name).is_dir() else self.store.sums(name)
 
     def _way_out(self, unit: str) -> str:
         verb = {"spread": "spread", "audit": "audit"}.get(unit.partition("/")[0], "sort --anew -o")
@@ -297,7 +301,7 @@ class _Mending:
                     lie.setdefault(id, []).append(uri)
         name = f"{stage}/{rest[0]}.ids.npy"
         if self.store.has(name):
-            ids = self.store.array(name).astype(str)
+            ids = self.store.ids(name)
         else:  # those that no other shard has, as they come
             others = [self.store.array(f"{stage}/{n}") for n in self.store.names(stage) if n.endswith(".ids.npy")]
             held = set(np.concatenate(others).astype(str).tolist()) if others else set()
@@ -338,7 +342,7 @@ class _Mending:
 
     def _spread(self, unit: str) -> None:
         project = self.project
-        replay = Replay(project.images.ids, project.grouping.best)
+        replay = Replay(project.rows_with, project.grouping.best)
         said = replay.take(project.edits[: self.meta["spread_edits"]])
         answers, classes = project._answers(said)
         recipe = project._spread_recipe(self.store.recipe(unit), answers, classes)

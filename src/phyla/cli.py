@@ -17,6 +17,7 @@ from phyla import __version__, _plain
 from phyla.types import PhylaError
 
 DESCRIPTION = "Sort unlabelled images into groups that mean something, on this machine alone."
+_PATIENCE = 1.0  # seconds that a worker is waited for once a command was told to stop
 EPILOG = "Start with: phyla sort PHOTOS        (or, with no photos at hand: phyla demo)"
 
 
@@ -113,6 +114,7 @@ def _parser() -> argparse.ArgumentParser:
     add("project")
     add("--labels", help="a CSV of uri and label to check (default: what the project knows)")
     add("--checks", metavar="NAMES", help="with commas (default: all); see phyla methods")
+    add("--engine", default="local", metavar="ENGINE", help="local, ray, or ray://HOST:10001 (default: local)")
     add("--no-report", dest="report", action="store_false", help="leave the report as it is")
     work(add)
     add = verb(_search, "search", "Find the images most like some pictures, or words.")
@@ -288,7 +290,7 @@ def _audit(args: argparse.Namespace) -> Any:
 
     checks = [name.strip() for name in args.checks.split(",")] if args.checks else None
     told = Project(args.project).audit(
-        args.labels, checks=checks, report=args.report, threads=args.threads, quiet=args.quiet
+        args.labels, checks=checks, engine=args.engine, report=args.report, threads=args.threads, quiet=args.quiet
     )
     for check, why in told["skipped"].items():
         print(f"phyla: {check} is skipped: {why}.", file=sys.stderr)
@@ -450,10 +452,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run() -> NoReturn:
     """Run the command that this process was started for."""
     status = main()
-    if status > 128:  # workers may wait for a stalled mount for ever; nobody waits for them
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)
+    if status > 128:
+        for thread in threading.enumerate():
+            if thread is not threading.main_thread() and not thread.daemon:
+                thread.join(_PATIENCE)
+                if thread.is_alive():  # it waits for a stalled mount, perhaps for ever
+                    sys.stdout.flush()
+                    sys.stderr.flush()
+                    os._exit(status)
     sys.exit(status)
 
 

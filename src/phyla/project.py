@@ -20,6 +20,7 @@ from phyla._progress import Progress
 from phyla._searching import INDEXED, build_index
 from phyla._spreading import spread_of
 from phyla._steps import (
+    Spaces,
     Steps,
     as_table,
     clusterer_of,
@@ -29,8 +30,8 @@ from phyla._steps import (
     usable_threads,
 )
 from phyla._telling import draw, score_rows
-from phyla.cluster import FEWEST, compare, leading
-from phyla.engine import LOCAL, limited
+from phyla.cluster import FEWEST, compare
+from phyla.engine import LOCAL, check_engine, limited
 from phyla.types import UNSORTED, PhylaError
 
 __all__ = ["DEFAULT_BACKBONES", "Project", "score_rows", "sort"]
@@ -126,7 +127,7 @@ class Project(Explaining):
         meta = self.store.meta()
         wanted = Wanted.of(self.store, groups, method, effort, domains, seed, anew)
         plugins.check("cluster", wanted.method)
-        plugins.check("engine", engine.partition("://")[0])
+        check_engine(engine)
         if backbone is None:
             as_before = "groups" in meta and (wanted.keeps or effort is None)
             backbone = meta["backbones"] if as_before else EFFORTS[wanted.effort]
@@ -180,12 +181,12 @@ class Project(Explaining):
                 reduced = steps.reduce(stages, images)
                 grouper = loading.result()
                 recipe, known = wanted.recipe(reduced, images)
-                X = np.hstack([self._array(r, "X") for r in reduced])
+                X = Spaces(self.store, tuple(reduced))
                 blocks = [self._array(r, "components_").shape[0] for r in reduced]
                 told = {"features": stages, "aligned": None, "reduced": reduced}
                 told |= {"effort": wanted.effort, "regrouped": why}
                 told["groups"] = steps.group(X, blocks, recipe, known)
-                told["map"] = steps.map(leading(X, blocks), reduced, wanted.seed) if report else None
+                told["map"] = steps.map(self._near_of(reduced), reduced, wanted.seed) if report else None
                 agreement = grouper.AGREEMENT if agreement is None else agreement
             # Everything lies there under its own name before the one file that says what is current is replaced.
             self.store.update_meta(
@@ -194,6 +195,7 @@ class Project(Explaining):
             )  # fmt: skip
             if len(images) >= INDEXED:
                 build_index(self.store, told["reduced"], len(images), threads, steps.progress)
+                self.prepare()
             if growth:
                 growth.tidy(told)
             draw(self, steps.progress)

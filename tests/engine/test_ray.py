@@ -137,6 +137,14 @@ class TestSort:
         assert axes[0] == axes[1] == axes[2]
         assert told[0] == told[1] == told[2]
 
+    def test_pictures_are_measured_by_workers(self, photos: Path, tmp_path: Path) -> None:
+        told = []
+        for engine in ("local", "ray"):
+            project = sort(photos, tmp_path / engine, **QUICK)
+            told.append([project.audit(engine=engine, threads=1), content(project.folder)])
+        assert told[0] == told[1]
+        assert any(name.startswith("measured/") for name in told[0][1])
+
     def test_the_driver_is_killed(self, photos: Path, expected: dict[str, bytes], tmp_path: Path) -> None:
         project = tmp_path / "p"
         command = [sys.executable, _away.__file__, str(photos), str(project)]

@@ -50,7 +50,7 @@ def test_pictures(run: Run, tmp_path: Path, make_photos: Callable[..., Path]) ->
     assert all(0 < len(f["reason"]) < 80 for f in told["unreadable_files"])
     honest = [
         uri
-        for uri, fault in zip(project._table["uri"], project._table["fault"], strict=True)
+        for uri, fault in zip(project._uris, project._table["fault"], strict=True)
         if Path(uri).name[:3] in ("red", "gre", "blu") and fault is None
     ]
     assert len(honest) == 18

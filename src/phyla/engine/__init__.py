@@ -15,11 +15,16 @@ from typing import Any
 
 from phyla import plugins
 
-__all__ = ["LOCAL", "Run", "cores", "limited", "open_engine"]
+__all__ = ["LOCAL", "Run", "check_engine", "cores", "limited", "open_engine"]
 
 LOCAL = "local"
 
 Run = Callable[..., Iterator[Any]]  # (function, tasks, workers)
+
+
+def check_engine(name: str) -> None:
+    """Raise `PhylaError` where there is no engine of this name."""
+    plugins.check("engine", name.partition("://")[0])
 
 
 def open_engine(name: str) -> Run:

@@ -113,6 +113,6 @@ def _started(workers: int, address: str | None) -> Any:
         where = f"at {address}" if address else "here"
         raise PhylaError(
             f"Ray can't be reached {where}: {str(fault).splitlines()[0] if str(fault) else type(fault).__name__}.",
-            "Check the address, that $RAY_AUTH_TOKEN is the cluster's, and that it has these versions of Ray and Phyla.",
+            "Check the address, that $RAY_AUTH_TOKEN is the cluster's, and its versions of Ray and Phyla.",
         ) from fault
     return ray
