@@ -213,7 +213,7 @@ def _fill(rows: Mapping[str, NDArray[Any]], read: Callable[[str], bytes], folder
             places[of] = label if is_free else f"{label} (group {group})"
         place = folder / places[of]
         place.mkdir(parents=True, exist_ok=True)
-        original = Path(uri) if Path(uri).is_file() else None
+        original = Path(uri) if os.path.isfile(uri) else None  # False, too, where no file can be called so
         try:
             data = b"" if original and not copy else read(uri)
         except (OSError, PhylaError):  # gone since: the others still come

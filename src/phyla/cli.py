@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import signal
 import sys
 import threading
@@ -444,9 +445,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
                 serve(Project(args.project))
     except PhylaError as fault:
-        print(f"phyla: {fault.message}", file=sys.stderr)
+        print(_harmless(f"phyla: {fault.message}"), file=sys.stderr)
         if fault.hint:
-            print(f"  {fault.hint}", file=sys.stderr)
+            print(_harmless(f"  {fault.hint}"), file=sys.stderr)
         return 2
     except KeyboardInterrupt as stop:
         print("phyla: stopped. The same command goes on where it was.", file=sys.stderr)
@@ -496,7 +497,13 @@ def _stoppable() -> Iterator[None]:
             signal.signal(each, was)
 
 
+def _harmless(text: str) -> str:
+    """`text` without what a terminal takes for an order: the names in it may be a stranger's."""
+    return re.sub("[\x00-\x08\x0b-\x1f\x7f-\x9f]", lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
 def _print(text: str) -> None:
+    text = _harmless(text)
     try:
         print(text, flush=True)
     except UnicodeEncodeError:  # a terminal that can't show a file's name
