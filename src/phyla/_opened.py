@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from threading import RLock
 from typing import Any, TypeVar
@@ -13,9 +14,9 @@ from numpy.typing import NDArray
 from phyla import sources
 from phyla._tasks import open_picture
 from phyla.cluster import leading
-from phyla.label import Replay, Said
+from phyla.label import Replay, Said, rows_among
 from phyla.store import Store
-from phyla.types import ORIGINS, UNSORTED, Edit, Finding, Grouping, Images, Labels, PhylaError
+from phyla.types import ORIGINS, UNSORTED, Edit, Finding, Grouping, Images, Labels, PhylaError, Recipe
 
 LOG = "edits.jsonl"
 
@@ -49,9 +50,15 @@ class Opened:
 
     @property
     def _table(self) -> dict[str, NDArray[Any]]:
-        """The table of files, without what `images` holds: a million ids take 90 MB."""
+        """Of each file its row in `images`, −1 if it can't be read, and the fault; what takes room is read apart."""
         name = self._current("images")
-        return self._keep("table", name, lambda: self.store.read_table(name, ("uri", "fault", "row")))
+        return self._keep("table", name, lambda: self.store.read_table(name, ("fault", "row")))
+
+    @property
+    def _uris(self) -> NDArray[Any]:
+        """Where each file lies."""
+        name = self._current("images")
+        return self._keep("uris", name, lambda: self.store.read_table(name, ("uri",))["uri"])
 
     def _current(self, what: str) -> Any:
         if what not in (meta := self.store.meta()):
@@ -66,16 +73,36 @@ class Opened:
         return self._keep("images", (self._current("images"), self._current("source")), self._read_images)
 
     def _read_images(self) -> Images:
-        table = self._table
-        rows, first = np.unique(table["row"], return_index=True)
+        rows, first = np.unique(self._table["row"], return_index=True)
         first = first[rows >= 0]
-        uris = table["uri"][first]
+        uris = self._uris[first]
 
         def open_row(row: int, at_least: int) -> NDArray[np.uint8]:
             return open_picture(self._source, uris[row], at_least)
 
         rest = self.store.read_table(self._current("images"), ("id", "width", "height"))
         return Images(rest["id"][first].astype(str), uris, rest["width"][first], rest["height"][first], open_row)
+
+    def rows_with(self, ids: Sequence[str]) -> NDArray[np.int32]:
+        """The row of each image id; −1 where it is no image of the project any more."""
+        return rows_among(*self._ordered, ids) if len(ids) else np.array([], np.int32)
+
+    @property
+    def _stage_of_ids(self) -> str:
+        recipe = Recipe("near", "ids", {}, (self._current("images"),))
+        return f"{recipe.room}/{recipe.key}"
+
+    @property
+    def _ordered(self) -> tuple[NDArray[Any], NDArray[np.int32]]:
+        """(n,) the images' ids, and (n,) the rows in the order of these; of many as `prepare` kept them, mapped."""
+        return self._keep("ordered", self._current("images"), self._read_ordered)
+
+    def _read_ordered(self) -> tuple[NDArray[Any], NDArray[np.int32]]:
+        stage = self._stage_of_ids
+        with suppress(PhylaError, OSError):  # what lies in near/ may be deleted
+            return self.store.array(f"{stage}/ids.npy", mmap=True), self.store.array(f"{stage}/order.npy", mmap=True)
+        ids = self.images.ids
+        return ids, np.argsort(ids).astype(np.int32)
 
     @property
     def _source(self) -> sources.Source:
@@ -118,7 +145,7 @@ class Opened:
 
     def _read_grouping(self, stage: str, agreement: float) -> Grouping:
         arrays = self.store.arrays(stage) or {}
-        n = len(self.images)
+        n = int(self._table["row"].max()) + 1  # not `len(self.images)`: a million ids and names take a second to read
         best, strength = arrays["labels_"][:n].astype(np.int32), arrays["strength_"][:n]
         labels = np.where(strength < agreement, UNSORTED, best).astype(np.int32)
         evidence = {"evidence": arrays["evidence_"].tolist()} if "evidence_" in arrays else {}
@@ -168,7 +195,7 @@ class Opened:
         """What is in force of it, brought to bear on the current groups."""
         with self._reading:
             edits, view = self.edits, (self._current("images"), self._current("groups"))
-            replay = self._keep("replay", view, lambda: Replay(self.images.ids, self.grouping.best))
+            replay = self._keep("replay", view, lambda: Replay(self.rows_with, self.grouping.best))
             # Not `self.seq`: by now the log may have grown, and this is not yet in what is replayed.
             return self._keep("said", (view, len(edits)), lambda: replay.take(edits))
 
@@ -239,6 +266,8 @@ class Opened:
         """The figures: `images` (files seen), `unique`, `copies`, `unreadable`, `changed` (files, at the last sort),
         `groups`, `unsorted`, and more."""
         table, grouping, said, labels = self._table, self.grouping, self.said, self.labels
+        faulty = np.flatnonzero(table["fault"] != None)  # noqa: E711, element by element
+        uris = self._uris[faulty] if len(faulty) else faulty
         unreadable = int((table["row"] < 0).sum())
         sorted_ = grouping.labels >= 0
         sizes = np.bincount(grouping.labels[sorted_], minlength=grouping.n_groups)
@@ -249,9 +278,9 @@ class Opened:
             np.bincount(codes[codes >= 0], minlength=len(labels.classes)) for codes in (labels.codes, said.person)
         )
         return {
-            "images": len(table["uri"]),
+            "images": len(table["row"]),
             "unique": len(grouping.best),
-            "copies": len(table["uri"]) - unreadable - len(grouping.best),
+            "copies": len(table["row"]) - unreadable - len(grouping.best),
             "unreadable": unreadable,
             "changed": self.store.meta().get("changed", 0),
             "groups": int((sizes > 0).sum()),
@@ -275,9 +304,7 @@ class Opened:
             "regrouped": self.store.meta().get("regrouped"),
             "findings": len(self.findings),
             "unreadable_files": [
-                {"uri": str(uri), "reason": str(why)}
-                for uri, why in zip(table["uri"], table["fault"], strict=True)
-                if why is not None
+                {"uri": str(uri), "reason": str(why)} for uri, why in zip(uris, table["fault"][faulty], strict=True)
             ],
             "backbones": self._current("backbones"),
             "method": grouping.recipe.method,
@@ -314,7 +341,7 @@ class Opened:
             return []
         found = self._keep("audit", name, lambda: self.store.read_json(name)["findings"])
         said = self.said
-        gone = set(self.images.ids[said.removed].tolist())
+        gone = set(self._ordered[0][said.removed].astype(str).tolist()) if said.removed.any() else set()
 
         def is_open(check: str, ids: Sequence[str]) -> bool:
             if ids and all((check, i) in said.kept for i in ids):
@@ -333,7 +360,7 @@ class Opened:
         row, fine = table["row"], table["row"] >= 0
         names = np.array([*labels.classes, ""], object)  # the last is that of UNSORTED
         return {
-            "uri": table["uri"],
+            "uri": self._uris,
             "group": np.where(fine, grouping.best[row], UNSORTED),
             "name": np.where(fine, names[labels.codes[row]], ""),
             "strength": np.where(fine, labels.proba[row], 0).astype(np.float32),

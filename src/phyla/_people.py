@@ -32,6 +32,8 @@ from phyla.types import UNSORTED, PhylaError, Recipe
 
 _STAND_FOR = 100  # typical images that a group's name is remembered by
 _NEIGHBORS = 20  # of each image, as TypiClust (Hacohen et al., 2022) takes
+# Images above which those to ask about are looked for among so many, with so many neighbours: a million's take minutes.
+_MANY, _AMONG, _NEAR = 100_000, 10_000, 10
 
 
 class People(Looking):
@@ -183,7 +185,7 @@ class People(Looking):
         """uri of each readable file, copies too → id of its image."""
         table = self._table
         fine = table["row"] >= 0
-        return dict(zip(table["uri"][fine].tolist(), self.images.ids[table["row"][fine]].tolist(), strict=True))
+        return dict(zip(self._uris[fine].tolist(), self.images.ids[table["row"][fine]].tolist(), strict=True))
 
     def _ids(self, images: Sequence[str]) -> list[str]:
         found = sources.match(list(images), self._id_of)
@@ -209,6 +211,8 @@ class People(Looking):
         threads = usable_threads(threads)
         with limited(threads):
             offered = self._offered(threads)
+            if len(self.grouping.best) > _MANY:
+                offered |= {"neighbors": lambda: self._neighbors_of_some(threads), "X": lambda: self._read_when_asked}
             given, lacking = needs(ask, offered)
             if lacking:
                 raise PhylaError(
@@ -274,6 +278,23 @@ class People(Looking):
             with suppress(PhylaError), self.store.writing():  # kept if it can be: reading needs no lock
                 self.store.finish(self.store.stage(recipe), arrays)
         return arrays["indices"], arrays["distances"]
+
+    def _neighbors_of_some(self, threads: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """`neighbors`, for asking: of many images those of some of each group, among these; others have none near."""
+        n, best = len(self.grouping.best), self.grouping.best
+        recipe = Recipe("neighbors", "some", {"k": _NEAR, "among": _AMONG}, (self._current("groups"),))
+        if (arrays := self.store.arrays(f"{recipe.room}/{recipe.key}")) is None:
+            order = np.random.default_rng(0).permutation(n)
+            order = order[np.argsort(best[order], kind="stable")]
+            rank = np.arange(n) - np.searchsorted(best[order], best[order])  # of a row among those of its group
+            rows = np.sort(order[np.argsort(rank, kind="stable")[:_AMONG]])
+            indices, distances = nearest_neighbors(self._vectors_of(rows), _NEAR, n_jobs=threads)
+            arrays = {"rows": rows, "indices": rows[indices].astype(np.int32), "distances": distances}
+            with self.store.writing():
+                self.store.finish(self.store.stage(recipe), arrays)
+        indices, distances = np.zeros((n, _NEAR), np.int32), np.full((n, _NEAR), np.inf, np.float32)
+        indices[arrays["rows"]], distances[arrays["rows"]] = arrays["indices"], arrays["distances"]
+        return indices, distances
 
     def guess(self, classes: Sequence[str], *, apply: bool = False, threads: int | None = None) -> list[dict[str, Any]]:
         """Guess which of `classes` each group is, by their names alone, through a network that reads words.

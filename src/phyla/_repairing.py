@@ -342,7 +342,7 @@ class _Mending:
 
     def _spread(self, unit: str) -> None:
         project = self.project
-        replay = Replay(project.images.ids, project.grouping.best)
+        replay = Replay(project.rows_with, project.grouping.best)
         said = replay.take(project.edits[: self.meta["spread_edits"]])
         answers, classes = project._answers(said)
         recipe = project._spread_recipe(self.store.recipe(unit), answers, classes)

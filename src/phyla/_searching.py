@@ -128,9 +128,9 @@ class Searching(Shown):
                 raise PhylaError(f"There is no row {one}.", f"They are 0 to {n - 1}.")
             return int(one)
         uri = str(one)
-        of = self._table["row"][self._table["uri"] == uri]
+        of = self._table["row"][self._uris == uri]
         if not len(of) and not Path(uri).is_file():
-            named = dict(zip(self._table["uri"].tolist(), map(str, self._table["row"].tolist()), strict=True))
+            named = dict(zip(self._uris.tolist(), map(str, self._table["row"].tolist()), strict=True))
             of = np.array([row for row in sources.match([uri], named) if row is not None], int)
             of = of if len(of) else self.rows_with([uri])
             if of[0] < 0:

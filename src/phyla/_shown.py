@@ -83,6 +83,22 @@ def _write_blocks(path: Path, n: int, blocks: Iterable[NDArray[np.floating]]) ->
         aside.unlink(missing_ok=True)
 
 
+@dataclass(frozen=True)
+class Vectors:
+    """X (n, d) float32 that lies on the disk: rows of it are read when asked for, or all where NumPy needs an array."""
+
+    of: Shown
+
+    def __len__(self) -> int:
+        return len(self.of._vectors)
+
+    def __getitem__(self, rows: NDArray[np.integer]) -> NDArray[np.float32]:
+        return self.of._vectors_of(rows)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        return self.of._vectors.astype(dtype or np.float32)
+
+
 class Shown(Opened):
     """A project whose rows are shown.
 
@@ -103,6 +119,10 @@ class Shown(Opened):
     # ---- vectors
 
     @property
+    def _name_of_vectors(self) -> str:
+        return sha256(repr(self._current("reduced")).encode()).hexdigest()[:12]
+
+    @property
     def _vectors(self) -> NDArray[np.float16]:
         """(n, d) `near` in half precision, on the disk: of a million images only what is looked at is in memory."""
         reduced = self._current("reduced")
@@ -112,7 +132,7 @@ class Shown(Opened):
                 spaces = (self.store.array(f"{stage}/X.npy", mmap=True) for stage in reduced)
                 yield np.hstack([leading(X[start : start + _BLOCK], (X.shape[1],)) for X in spaces])
 
-        return self._on_disk(sha256(repr(reduced).encode()).hexdigest()[:12], blocks)
+        return self._on_disk(self._name_of_vectors, blocks)
 
     def _on_disk(self, name: str, blocks: Callable[[], Iterable[NDArray[np.floating]]]) -> NDArray[np.float16]:
         """The rows of `blocks` in half precision, made once and kept beside the project: it may be deleted.
@@ -141,6 +161,10 @@ class Shown(Opened):
             raise plain(fault, place, "Have TMPDIR name a folder with room.") from fault
         return path
 
+    @property
+    def _read_when_asked(self) -> Vectors:
+        return Vectors(self)
+
     def _vectors_of(self, rows: NDArray[np.integer]) -> NDArray[np.float32]:
         return self._vectors[rows].astype(np.float32)
 
@@ -154,7 +178,32 @@ class Shown(Opened):
     def _ground(self) -> Ground:
         return self._keep("ground", self.view, self._make_ground)
 
+    @property
+    def _stage_of_ground(self) -> str:
+        recipe = Recipe("near", "ground", {}, (self._current("images"), self._current("groups")))
+        return f"{recipe.room}/{recipe.key}"
+
+    def prepare(self) -> None:
+        """Keep on the disk what a look at many images begins with: of a million it would wait 3 s of CPU time for it.
+
+        What was kept for other images or groups goes. Needs `store.writing`.
+        """
+        ground, stage, ids = self._ground, self._stage_of_ground, self._stage_of_ids
+        kept = stage, ids, f"near/{self._name_of_vectors}.npy"
+        self.store.finish(ids, {"ids": self.images.ids.astype("S"), "order": self._ordered[1]})
+        self.store.write_json(f"{stage}/folders.json", ground.folders)
+        self.store.finish(stage, {"ranked": ground.ranked, "centers": ground.centers, "place": ground.place})
+        for other in {f"near/{name}" for name in self.store.names("near")} - set(kept):
+            if other.endswith(".npy"):
+                self.store.remove([other])
+            elif other.startswith(("near/ground-", "near/ids-")):
+                self.store.drop(other)
+
     def _make_ground(self) -> Ground:
+        with suppress(PhylaError, OSError):  # what lies in near/ may be deleted
+            folders = self.store.read_json(f"{self._stage_of_ground}/folders.json")
+            ranked, centers, place = (self._array(self._stage_of_ground, of) for of in ("ranked", "centers", "place"))
+            return Ground(ranked, centers, place, {int(group): name for group, name in folders.items()})
         from scipy.sparse import csr_array
 
         grouping = self.grouping
@@ -337,16 +386,6 @@ class Shown(Opened):
             return np.arange(len(images))
         dates[dates == ""] = "9"  # those of which nothing is known come last
         return np.unique(dates, return_inverse=True)[1].astype(np.int64)
-
-    def rows_with(self, ids: Sequence[str]) -> Rows:
-        """The row of each image id; −1 where it is no image of the project any more."""
-        images = self.images
-        order = self._keep("order of ids", self._current("images"), lambda: np.argsort(images.ids).astype(np.int32))
-        wanted = np.array(ids, str)
-        if not len(wanted):
-            return np.array([], np.int32)
-        at = order[np.searchsorted(images.ids, wanted.astype(images.ids.dtype), sorter=order).clip(max=len(order) - 1)]
-        return np.where(images.ids[at] == wanted, at, -1).astype(np.int32)
 
     # ---- the tree
 

@@ -17,6 +17,7 @@ from phyla import backbones, plugins, sources
 from phyla._progress import Progress
 from phyla._tasks import BLOCK, Describe, Measure, Narrow, Sums, blocks_of, keep_shard, open_picture
 from phyla.audit import MEASURE_VERSION, gather
+from phyla.cluster import Rows, fit
 from phyla.engine import LOCAL, cores, limited, open_engine
 from phyla.store import Features, Store
 from phyla.types import Images, PhylaError, Recipe
@@ -201,9 +202,7 @@ class Steps:
                 self.store.finish(stage, {"residual": np.concatenate(left)} | arrays)
         return stages
 
-    def group(
-        self, X: NDArray[np.float32], blocks: list[int], recipe: Recipe, told: Mapping[str, NDArray[Any]] | None = None
-    ) -> str:
+    def group(self, X: Rows, blocks: list[int], recipe: Recipe, told: Mapping[str, NDArray[Any]] | None = None) -> str:
         """Stage of the groups; `told` is what else the method gets to know of each image."""
         told = told or {}
         stage = self.store.stage(recipe)
@@ -211,10 +210,9 @@ class Steps:
             clusterer = clusterer_of(recipe, blocks, self.threads)
             with self.progress("grouping", len(X), len(X)) as advance:
                 if len(X) == 1:  # nothing to tell apart
-                    X, told = np.repeat(X, 2, axis=0), {name: np.repeat(v, 2) for name, v in told.items()}
+                    X, told = np.repeat(X[:], 2, axis=0), {name: np.repeat(v, 2) for name, v in told.items()}
                     clusterer.set_params(n_clusters=1)
-                clusterer.fit(X, **told)
-                advance(len(X))
+                fit(clusterer, X, told, recipe.seed, self.run, advance)
             self.store.finish(stage, fitted_arrays(clusterer))
         return stage
 
@@ -348,3 +346,18 @@ def usable_threads(asked: int | None) -> int:
     if asked is not None and asked < 1:
         raise PhylaError(f"{asked} threads can't work.", "Give a whole number from 1, or leave it out.")
     return asked or cores()
+
+
+@dataclass(frozen=True)
+class Spaces:
+    """X (n, d) of stages side by side, as it lies on the disk: rows of it are read when they are asked for."""
+
+    store: Store
+    stages: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.store.array(f"{self.stages[0]}/X.npy", mmap=True))
+
+    def __getitem__(self, rows: Any) -> NDArray[np.float32]:
+        # Mapped anew each time: what was read does not pile up.
+        return np.hstack([self.store.array(f"{stage}/X.npy", mmap=True)[rows] for stage in self.stages])

@@ -20,6 +20,7 @@ from phyla._progress import Progress
 from phyla._searching import INDEXED, build_index
 from phyla._spreading import spread_of
 from phyla._steps import (
+    Spaces,
     Steps,
     as_table,
     clusterer_of,
@@ -29,7 +30,7 @@ from phyla._steps import (
     usable_threads,
 )
 from phyla._telling import draw, score_rows
-from phyla.cluster import FEWEST, compare, leading
+from phyla.cluster import FEWEST, compare
 from phyla.engine import LOCAL, check_engine, limited
 from phyla.types import UNSORTED, PhylaError
 
@@ -180,12 +181,12 @@ class Project(Explaining):
                 reduced = steps.reduce(stages, images)
                 grouper = loading.result()
                 recipe, known = wanted.recipe(reduced, images)
-                X = np.hstack([self._array(r, "X") for r in reduced])
+                X = Spaces(self.store, tuple(reduced))
                 blocks = [self._array(r, "components_").shape[0] for r in reduced]
                 told = {"features": stages, "aligned": None, "reduced": reduced}
                 told |= {"effort": wanted.effort, "regrouped": why}
                 told["groups"] = steps.group(X, blocks, recipe, known)
-                told["map"] = steps.map(leading(X, blocks), reduced, wanted.seed) if report else None
+                told["map"] = steps.map(self._near_of(reduced), reduced, wanted.seed) if report else None
                 agreement = grouper.AGREEMENT if agreement is None else agreement
             # Everything lies there under its own name before the one file that says what is current is replaced.
             self.store.update_meta(
@@ -194,6 +195,7 @@ class Project(Explaining):
             )  # fmt: skip
             if len(images) >= INDEXED:
                 build_index(self.store, told["reduced"], len(images), threads, steps.progress)
+                self.prepare()
             if growth:
                 growth.tidy(told)
             draw(self, steps.progress)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 
-from phyla.label import Replay, in_force, replay
+from phyla.label import Replay, in_force, replay, rows_among
 from phyla.types import Edit
 
 IDS = np.array([f"{i:02}" for i in range(12)])
@@ -100,7 +101,7 @@ def test_a_log_that_grows_says_what_the_whole_says() -> None:
     rng = np.random.default_rng(0)
     ops = ["name", "merge", "split", "confirm", "move", "import", "reject", "remove", "keep"]
     log: list[Edit] = []
-    growing, rebuilt = Replay(IDS, GROUPS), 0
+    growing, rebuilt = Replay(partial(rows_among, IDS, np.argsort(IDS)), GROUPS), 0
     for seq in range(80):
         if seq and rng.random() < 0.25:
             log.append(Edit(seq, "undo", of=int(rng.integers(seq))))

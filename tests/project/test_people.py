@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from phyla import _people, plugins
 from phyla.project import Project
 from phyla.types import ORIGINS, PhylaError
 
@@ -219,6 +220,25 @@ class TestAsking:
 
     def test_the_same_seed_asks_the_same(self, project: Project) -> None:
         assert project.suggest(9, seed=3) == Project(project.folder).suggest(9, seed=3)
+
+    @pytest.mark.parametrize("method", plugins.names("label.ask"))
+    def test_of_many_images_some_are_asked_about(
+        self, project: Project, method: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for row, name in zip((0, 50, 100), COLOURS, strict=True):
+            project.say("confirm", project.images.ids[[row]].tolist(), name)
+        project.spread(threads=1, report=False)
+        of_all = project.suggest(9, method=method)
+        monkeypatch.setattr(_people, "_MANY", 50)
+        monkeypatch.setattr(_people, "_AMONG", 120)  # that is all
+        if method not in ("hierarchical", "typical"):  # cells move by the digits that half precision takes away
+            assert {a["id"] for a in of_all} == {a["id"] for a in project.suggest(9, method=method)}
+        shutil.rmtree(project.folder / "neighbors", ignore_errors=True)
+        monkeypatch.setattr(_people, "_AMONG", 63)
+        assert len(project.suggest(9, method=method)) == 9
+        for path in project.folder.glob("neighbors/*/rows.npy"):
+            assert np.bincount(project.grouping.best[np.load(path)]).tolist() == [21, 21, 21]
+        assert list(project.folder.glob("neighbors/*/rows.npy")) or method not in ("auto", "typical")
 
     def test_refused(self, project: Project) -> None:
         with pytest.raises(PhylaError, match="0 images"):

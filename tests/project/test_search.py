@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -163,13 +163,19 @@ def test_bad_questions(project: Project, given: dict[str, Any], message: str) ->
         project.search(**given)
 
 
+@pytest.fixture(scope="class")
+def sorted_once(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(project, "INDEXED", 100)
+        patch.setattr(_searching, "_SHARD", 32)
+        yield sort(photos, tmp_path_factory.mktemp("indexed") / "indexed", **QUICK).folder
+
+
 class TestIndexed:
     @pytest.fixture
-    def indexed(self, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    def indexed(self, sorted_once: Path, tmp_path: Path) -> Project:
         """A small project that keeps an index of four shards."""
-        monkeypatch.setattr(project, "INDEXED", 100)
-        monkeypatch.setattr(_searching, "_SHARD", 32)
-        return sort(photos, tmp_path / "indexed", **QUICK)
+        return Project(shutil.copytree(sorted_once, tmp_path / "indexed"))
 
     def index(self, project: Project) -> Any:
         return open_index(project.store, project._current("reduced"), len(project.images))
@@ -179,6 +185,26 @@ class TestIndexed:
         for row in (0, 50, 119):
             assert indexed.search([row], n=10) == project.search([row], n=10)
         assert not list(indexed.folder.glob("near/directions*")), "the index has all that is needed"
+
+    def test_what_a_look_begins_with_is_kept(self, indexed: Project, project: Project, photos: Path) -> None:
+        asks: list[Callable[[Project], Any]] = [
+            lambda p: p.cards("group"), lambda p: p.tree(), lambda p: p.rows_of("all"), lambda p: p._ordered[1],
+            lambda p: p.rows_with([*p.images.ids[[7, 119]].tolist(), "f" * 32, "é", ""]),
+        ]  # fmt: skip
+        opened = Project(indexed.folder)
+        assert isinstance(opened._ordered[1], np.memmap) and not isinstance(project._ordered[1], np.memmap)
+        for ask in asks:
+            np.testing.assert_equal(ask(opened), ask(project))
+        assert opened.rows_with([opened.images.ids[7], "é"]).tolist() == [7, -1]
+        kept = {path.name for path in (indexed.folder / "near").iterdir()}
+        assert len(kept) == 3
+        shutil.rmtree(next(indexed.folder.glob("near/ids-*")))
+        next(indexed.folder.glob("near/ground-*/ranked.npy")).write_bytes(b"no array")
+        for ask in asks:
+            np.testing.assert_equal(ask(Project(indexed.folder)), ask(project))
+        sort(photos, indexed.folder, **QUICK | {"groups": 4})
+        now = {path.name for path in (indexed.folder / "near").iterdir()}
+        assert len(now) == 3 and len(now & kept) == 2, "of other groups there is another ground, and the former went"
 
     def test_sorting_again_makes_nothing_anew(self, indexed: Project, photos: Path) -> None:
         before = {p: p.stat().st_mtime_ns for p in indexed.folder.glob("index/**/*")}

@@ -17,15 +17,17 @@ arrays or numbers are all there is to save; `VERSION` rises whenever a method's 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from phyla.types import UNSORTED, Edit
 
-__all__ = ["Replay", "Said", "in_force", "replay"]
+__all__ = ["Replay", "Said", "in_force", "replay", "rows_among"]
 
 _REACHED = 0.25  # of the images that stand for a merged class, as a share of what its best group holds
 _SEEN = 0.12  # of the images that stand for a group: the dozen that a person saw of the hundred
@@ -70,7 +72,9 @@ def in_force(edits: Iterable[Edit]) -> list[Edit]:
 
 
 class Replay:
-    """Brings a growing log of edits to bear on the images `ids` (n,) in the groups `best` (n,).
+    """Brings a growing log of edits to bear on images in the groups `best` (n,).
+
+    rows_with : ids → the row of each, −1 for one that is not here (`rows_among`).
 
     Of two things said of one image, or names that reach one group, the later counts. A name was given to images; it
     goes to the group that holds most of them now, and a merged one to each that holds a fair part of them: so names
@@ -79,16 +83,16 @@ class Replay:
     A new edit costs what it says, O(m log n) of m images; an undo as much for each edit of the log, and O(n).
     """
 
-    def __init__(self, ids: NDArray[np.str_], best: NDArray[np.int32]) -> None:
-        self._ids, self._order, self._best = ids, np.argsort(ids).astype(np.int32), best
-        self._rows: dict[int, list[tuple[str, NDArray[np.intp]]]] = {}  # what `_rows_of` gave
+    def __init__(self, rows_with: Callable[[Sequence[str]], NDArray[np.int32]], best: NDArray[np.int32]) -> None:
+        self._rows_with, self._best = rows_with, best
+        self._rows: dict[int, list[tuple[str, NDArray[np.int32]]]] = {}  # what `_rows_of` gave
         self._begin()
 
     def _begin(self) -> None:
         self._taken = 0
         self._codes: dict[str, int] = {}
         self._names: dict[int, str] = {}
-        n = len(self._ids)
+        n = len(self._best)
         self._person, self._imported, self._seen, self._parts, self._since = np.full((5, n), UNSORTED, np.int32)
         self._removed = np.zeros(n, bool)
         self._rejected: dict[tuple[int, int], None] = {}
@@ -109,18 +113,13 @@ class Replay:
             rejected, self._removed, frozenset(self._kept),
         )  # fmt: skip
 
-    def _rows_of(self, edit: Edit) -> list[tuple[str, NDArray[np.intp]]]:
+    def _rows_of(self, edit: Edit) -> list[tuple[str, NDArray[np.int32]]]:
         """Each class of the edit with the rows it is said of; those that are not here are passed over."""
         if edit.seq not in self._rows:
-            wanted = np.array(edit.ids, str)
-            at = np.searchsorted(self._ids, wanted.astype(self._ids.dtype), sorter=self._order)
-            at = self._order[at.clip(max=len(self._ids) - 1)]
-            here = self._ids[at] == wanted
-            each = np.array(
-                edit.classes if len(edit.classes) == len(wanted) else edit.classes[:1] * len(wanted), object
-            )
+            at, m = self._rows_with(edit.ids), len(edit.ids)
+            each = np.array(edit.classes if len(edit.classes) == m else edit.classes[:1] * m, object)
             names = dict.fromkeys(edit.classes) or {"": None}
-            self._rows[edit.seq] = [(n, at[here & (each == n)] if n else at[here]) for n in names]
+            self._rows[edit.seq] = [(n, at[(at >= 0) & (each == n)] if n else at[at >= 0]) for n in names]
         return self._rows[edit.seq]
 
     def _say(self, edit: Edit) -> None:
@@ -128,7 +127,7 @@ class Replay:
             if len(rows):
                 self._say_of(edit, name, rows)
 
-    def _say_of(self, edit: Edit, name: str, rows: NDArray[np.intp]) -> None:
+    def _say_of(self, edit: Edit, name: str, rows: NDArray[np.int32]) -> None:
         if edit.op == "remove":
             self._removed[rows] = True
             return
@@ -158,4 +157,15 @@ class Replay:
 
 def replay(edits: Iterable[Edit], ids: NDArray[np.str_], best: NDArray[np.int32]) -> Said:
     """What `edits` say of the images `ids` (n,) in the groups `best` (n,); see `Replay`."""
-    return Replay(ids, best).take(list(edits))
+    return Replay(partial(rows_among, ids, np.argsort(ids)), best).take(list(edits))
+
+
+def rows_among(ids: NDArray[Any], order: NDArray[np.integer], wanted: Sequence[str]) -> NDArray[np.int32]:
+    """The row in `ids` (n,), of text or bytes, of each of `wanted`, −1 if there is none. `order` : rows by their id."""
+    asked = np.array(wanted, str)
+    if not len(asked):
+        return np.array([], np.int32)
+    if ids.dtype.kind == "S":
+        asked = np.char.encode(asked, "utf-8", "replace")
+    at = order[np.searchsorted(ids, asked.astype(ids.dtype), sorter=order).clip(max=len(order) - 1)]
+    return np.where(ids[at] == asked, at, -1).astype(np.int32)

@@ -1,4 +1,4 @@
-"""Only rows in the nearest of some thousand cells are compared (an inverted file): about n^1.5·d."""
+"""Only rows in the nearest of some thousand cells are compared (an inverted file): n·d to 3 million, then n^1.5·d."""
 
 from __future__ import annotations
 
@@ -10,6 +10,10 @@ from phyla.neighbors._faiss import prepare, search
 __all__ = ["cells"]
 
 _PROBES = 24  # cells looked into
+# Rows a cell, where √n cells would hold more: what a row is compared with then grows no longer. With more cells than so
+# many, finding the nearest of them would.
+_ROWS, _MOST = 400, 1 << 13
+_SAMPLE = 64  # rows a cell that the cells are learnt from
 
 
 def cells(
@@ -20,9 +24,10 @@ def cells(
 
     X = prepare(X, k, metric)
     d = X.shape[1]
-    count = max(1, min(int(np.sqrt(len(X))), len(X) // 40))
+    count = max(1, min(max(int(np.sqrt(len(X))), min(len(X) // _ROWS, _MOST)), len(X) // 40))
     index = faiss.IndexIVFFlat(faiss.IndexFlatL2(d), d, count)
     index.cp.seed, index.cp.niter, index.nprobe = 0, 10, min(_PROBES, count)
+    index.cp.max_points_per_centroid = _SAMPLE
     index.train(X)
     index.add(X)
     return search(index, X, k, metric, n_jobs)

@@ -103,5 +103,5 @@ class Features:
 
     def __getstate__(self) -> dict[str, object]:
         """What `take` needs in another process: not the ids. There nothing is kept of what lies elsewhere."""
-        store = Store(self.store.place, keeps=False)
+        store = Store(self.store.place if self.store.remote else self.store.folder, keeps=False)
         return {"store": store, "stage": self.stage, "_shards": self._shards, "_ends": self._ends}

@@ -10,8 +10,10 @@ import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 from zipfile import BadZipFile
 
 import numpy as np
@@ -51,6 +53,11 @@ class Store:
         self._keeps = keeps or self.remote is None
         self._meta: tuple[tuple[int, ...], dict[str, Any]] = (), {}
         self._is_writing = False
+
+    def __reduce__(self) -> Any:
+        """In another process, which may stand in another folder: the same place, with nothing held."""
+        place = self.place if self.remote else str(self.folder.absolute())
+        return partial(Store, keeps=self._keeps), (place,)
 
     @property
     def name(self) -> str:
@@ -173,12 +180,16 @@ class Store:
             return self.remote.read(name)
         return self.path(name).read_bytes()
 
+    def _aside(self, name: str) -> Path:
+        """Where a file is written until it is whole; of its own for each of many that may write the same file."""
+        self._tmp.mkdir(parents=True, exist_ok=True)
+        return self._tmp / f"{name.replace('/', '_')}.{uuid4().hex}"
+
     @contextmanager
     def streaming(self, name: str) -> Iterator[Callable[[Any], None]]:
         """Write a file piece by piece; it gets its name, whole and durable, when the block ends without an error."""
         _refuse_outside(name)
-        aside = self._tmp / f"{name.replace('/', '_')}.{os.getpid()}"
-        aside.parent.mkdir(parents=True, exist_ok=True)
+        aside = self._aside(name)
         digest = blake3()
         with aside.open("wb") as file:
 
@@ -214,7 +225,7 @@ class Store:
             self.remote.write(f"{_SUMS}/{name}", told.encode())
         if self._keeps:
             path.parent.mkdir(parents=True, exist_ok=True)
-            aside = self._tmp / f"{name.replace('/', '_')}.{os.getpid()}.sums"
+            aside = self._aside(f"{_SUMS}/{name}")
             aside.write_text(told, "ascii")
             aside.replace(path)
 
@@ -297,7 +308,8 @@ class Store:
         import pyarrow.parquet as pq
 
         try:
-            table = pq.read_table(self.path(name), columns=None if columns is None else list(columns))
+            with pq.ParquetFile(self.path(name)) as file:  # `pq.read_table` would load pyarrow.dataset
+                table = file.read(None if columns is None else list(columns))
         except ValueError as fault:  # pyarrow's ArrowInvalid is one
             raise self._damaged(name, fault) from fault
         return {column: table[column].to_numpy() for column in table.column_names}
