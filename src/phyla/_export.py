@@ -116,10 +116,12 @@ def put_at(path: Path) -> Iterator[Path]:
 @contextmanager
 def whole_folder(folder: Path, force: bool) -> Iterator[Path]:
     """A folder to fill, which becomes `folder` once all is there; `folder` itself where that holds something."""
-    is_full = folder.exists() and any(folder.iterdir())
+    is_there = folder.exists()
+    place = folder / "whole" if is_there else folder  # what is laid aside may be no further than a rename away
+    is_full = is_there and any(path.name != f".{place.name}.phyla" for path in folder.iterdir())
     if is_full and not force:
         raise PhylaError(f"{folder} is not empty.", "Name another folder, or give --force to add to it.")
-    with beside(folder) as aside:
+    with beside(place) as aside:
         if is_full:
             yield folder
             return
@@ -127,9 +129,11 @@ def whole_folder(folder: Path, force: bool) -> Iterator[Path]:
         shutil.rmtree(made, ignore_errors=True)  # of a run that was killed
         made.mkdir()
         yield made
-        if folder.exists():
-            folder.rmdir()
-        made.replace(folder)
+        if is_there:
+            for path in made.iterdir():
+                path.replace(folder / path.name)
+        else:
+            made.replace(folder)
 
 
 def write_rows(rows: Mapping[str, NDArray[Any]], path: Path, force: bool) -> int:
