@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ from blake3 import blake3
 
 from phyla._opened import LOG
 from phyla._progress import Progress
-from phyla.store import Features, Store, read_line
+from phyla.store import LANCE, LanceFeatures, Store, features_of, read_line
 from phyla.types import PhylaError, Recipe
 
 DAMAGED = "damaged"  # the folder that what was damaged is moved to
@@ -57,6 +57,7 @@ def check(place: str | Path, *, repair: bool = False, threads: int | None = None
     files, unchecked = [name for name in listed if _is_ours(name)], list[str]()
     faults = list(_of_sums(store, files, unchecked, progress))
     faults += _of_log(store)
+    faults += _of_lance(store, listed)
     known = {fault.file for fault in faults}
     faults += [fault for fault in _of_structure(store, set(files), known) if fault.file not in known]
     if repair and faults:
@@ -98,13 +99,32 @@ def _listed(store: Store) -> dict[str, int]:
 def _below(store: Store, folder: str) -> Iterator[str]:
     for name in store.names(folder):
         path = f"{folder}/{name}".lstrip("/")
-        inside = list(_below(store, path))
-        yield from inside or [path]
+        if "." in name or name in ("done", "lock"):  # an object store knows no folders, but these names are files
+            yield path
+        elif name not in _APART:
+            yield from _below(store, path)
 
 
 def _is_ours(name: str) -> bool:
     first = name.partition("/")[0]
+    if f"/{LANCE}/" in name:  # has checksums of its own
+        return False
     return (first not in _APART or name.startswith("near/")) and first != LOG and not name.endswith(".lock")
+
+
+def _of_lance(store: Store, listed: Iterable[str]) -> Iterator[Fault]:
+    """Datasets with images that are not what their checksums say, or that can't be read."""
+    parts = (name.partition(f"/{LANCE}/") for name in listed if name.startswith("features/"))
+    for stage in sorted({stage for stage, found, _ in parts if found}):
+        try:
+            unread, wrong = LanceFeatures(store, stage).damaged()
+        except PhylaError as fault:
+            yield Fault(f"{stage}/{LANCE}", fault.message)
+            continue
+        if unread or wrong:
+            what = [f"{len(wrong):,} images are not what their checksums say"] * bool(wrong)
+            what += [f"{len(unread):,} of its parts can't be read"] * bool(unread)
+            yield Fault(f"{stage}/{LANCE}", " and ".join(what))
 
 
 def sum_of(store: Store, name: str, advance: Callable[[int], object] = lambda n: None) -> str:
@@ -148,8 +168,16 @@ def _of_sums(store: Store, files: list[str], unchecked: list[str], progress: Pro
                 unchecked += [name] if not name.startswith("near/") else []
                 if why := _unreadable(store, name):
                     yield Fault(name, why)
-            elif wrong := _compared(name, digest, said):
+            elif wrong := (_compared(name, digest, said) and _again(store, name)):
                 yield Fault(wrong, "is not what its checksum says" if wrong == name else "is a damaged checksum")
+
+
+def _again(store: Store, name: str) -> str | None:
+    """What is damaged, looked at once more: a writer may have replaced the file between the first two looks."""
+    try:
+        return _compared(name, sum_of(store, name), store.read(f"sums/{name}"))
+    except FileNotFoundError:
+        return None
 
 
 def _read(store: Store, name: str) -> bytes | None:
@@ -313,7 +341,7 @@ def _of_rows(
                 yield Fault(name, f"has {n:,} rows for {len(ids):,} images")
         if room != "features" or meta.get("aligned") or any(name.startswith(stage) for name in known):
             continue
-        if lacks := int((~np.isin(ids, Features(store, stage).ids)).sum()):
+        if lacks := int((~np.isin(ids, features_of(store, stage).ids)).sum()):
             yield Fault(stage, f"lacks {lacks:,} of {len(ids):,} images")
 
 
