@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ from blake3 import blake3
 
 from phyla._opened import LOG
 from phyla._progress import Progress
-from phyla.store import Features, Store, read_line
+from phyla.store import LANCE, LanceFeatures, Store, features_of, read_line
 from phyla.types import PhylaError, Recipe
 
 DAMAGED = "damaged"  # the folder that what was damaged is moved to
@@ -57,12 +57,18 @@ def check(place: str | Path, *, repair: bool = False, threads: int | None = None
     files, unchecked = [name for name in listed if _is_ours(name)], list[str]()
     faults = list(_of_sums(store, files, unchecked, progress))
     faults += _of_log(store)
+    faults += _of_lance(store, listed)
     known = {fault.file for fault in faults}
     faults += [fault for fault in _of_structure(store, set(files), known) if fault.file not in known]
     if repair and faults:
         from phyla._repairing import mend
 
         mend(store, faults, threads, progress)
+        if any(fault.file == "phyla.json" and fault.mended for fault in faults):  # now it is known what it names
+            known = {fault.file for fault in faults}
+            later = [fault for fault in _of_structure(store, set(files), known, True) if fault.file not in known]
+            mend(store, later, threads, progress)
+            faults += later
     return {
         "files": len(files),
         "megabytes": round(sum(listed[name] for name in files) / _MB, 1),
@@ -93,13 +99,32 @@ def _listed(store: Store) -> dict[str, int]:
 def _below(store: Store, folder: str) -> Iterator[str]:
     for name in store.names(folder):
         path = f"{folder}/{name}".lstrip("/")
-        inside = list(_below(store, path))
-        yield from inside or [path]
+        if "." in name or name in ("done", "lock"):  # an object store knows no folders, but these names are files
+            yield path
+        elif name not in _APART:
+            yield from _below(store, path)
 
 
 def _is_ours(name: str) -> bool:
     first = name.partition("/")[0]
+    if f"/{LANCE}/" in name:  # has checksums of its own
+        return False
     return (first not in _APART or name.startswith("near/")) and first != LOG and not name.endswith(".lock")
+
+
+def _of_lance(store: Store, listed: Iterable[str]) -> Iterator[Fault]:
+    """Datasets with images that are not what their checksums say, or that can't be read."""
+    parts = (name.partition(f"/{LANCE}/") for name in listed if name.startswith("features/"))
+    for stage in sorted({stage for stage, found, _ in parts if found}):
+        try:
+            unread, wrong = LanceFeatures(store, stage).damaged()
+        except PhylaError as fault:
+            yield Fault(f"{stage}/{LANCE}", fault.message)
+            continue
+        if unread or wrong:
+            what = [f"{len(wrong):,} images are not what their checksums say"] * bool(wrong)
+            what += [f"{len(unread):,} of its parts can't be read"] * bool(unread)
+            yield Fault(f"{stage}/{LANCE}", " and ".join(what))
 
 
 def sum_of(store: Store, name: str, advance: Callable[[int], object] = lambda n: None) -> str:
@@ -143,8 +168,16 @@ def _of_sums(store: Store, files: list[str], unchecked: list[str], progress: Pro
                 unchecked += [name] if not name.startswith("near/") else []
                 if why := _unreadable(store, name):
                     yield Fault(name, why)
-            elif wrong := _compared(name, digest, said):
+            elif wrong := (_compared(name, digest, said) and _again(store, name)):
                 yield Fault(wrong, "is not what its checksum says" if wrong == name else "is a damaged checksum")
+
+
+def _again(store: Store, name: str) -> str | None:
+    """What is damaged, looked at once more: a writer may have replaced the file between the first two looks."""
+    try:
+        return _compared(name, sum_of(store, name), store.read(f"sums/{name}"))
+    except FileNotFoundError:
+        return None
 
 
 def _read(store: Store, name: str) -> bytes | None:
@@ -236,15 +269,14 @@ def flipped_back(data: bytes, is_right: Callable[[bytes], bool]) -> bytes | None
 # ---- what belongs together
 
 
-def _of_structure(store: Store, files: set[str], known: set[str]) -> Iterator[Fault]:
+def _of_structure(store: Store, files: set[str], known: set[str], mended: bool = False) -> Iterator[Fault]:
     """What phyla.json names, or a finished stage was written with, and is not there, or does not fit the rest."""
     if "phyla.json" not in files:
         yield Fault("phyla.json", "is missing")
         return
-    try:
-        meta = store.read_json("phyla.json")
-    except PhylaError:
-        return  # is told already
+    if "phyla.json" in known and not mended:
+        return
+    meta = store.read_json("phyla.json")
     stages = [of for what in ("features", "reduced") for of in meta.get(what, ())]
     stages += [meta[what] for what in ("aligned", "groups", "map", "spread") if meta.get(what)]
     for name in (meta.get("images"), meta.get("audit")):
@@ -257,10 +289,11 @@ def _of_structure(store: Store, files: set[str], known: set[str]) -> Iterator[Fa
             yield Fault(f"{stage}/recipe.json", "is of another stage")
         if not stage.startswith("features/") and f"{stage}/done" not in files:
             yield Fault(f"{stage}/done", "is missing")
-    for name in _lost(store, files):
+    lost = set(_lost(store, files))
+    for name in sorted(lost):
         yield Fault(name, "is missing")
     if meta.get("images") in files - known and not store.remote:
-        yield from _of_rows(store, meta, stages, files, known)
+        yield from _of_rows(store, meta, stages, files, known | lost)
 
 
 def _fits(store: Store, stage: str) -> bool:
@@ -306,11 +339,10 @@ def _of_rows(
             n = store.array(name, mmap=True).shape[0]
             if n != len(ids) and not (len(ids) == 1 and n == 2):  # of one image two are grouped
                 yield Fault(name, f"has {n:,} rows for {len(ids):,} images")
-        if room == "features" and not meta.get("aligned") and not any(name.startswith(stage) for name in known):
-            with suppress(OSError):  # a missing part is told of by its own name
-                lacks = int((~np.isin(ids, Features(store, stage).ids)).sum())
-                if lacks:
-                    yield Fault(stage, f"lacks {lacks:,} of {len(ids):,} images")
+        if room != "features" or meta.get("aligned") or any(name.startswith(stage) for name in known):
+            continue
+        if lacks := int((~np.isin(ids, features_of(store, stage).ids)).sum()):
+            yield Fault(stage, f"lacks {lacks:,} of {len(ids):,} images")
 
 
 def aside(store: Store, name: str) -> Path:

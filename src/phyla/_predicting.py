@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import os
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -74,7 +73,7 @@ def predict(
                 store.write_table(f"{stage}/{number:05}.parquet", _as_arrow(part))
                 number += 1
             told = _count(_kept(store, stage))
-            _join([store.path(name) for name in store.shards(stage, "parquet")], Path(to))
+            _join([store.path(name) for name in store.shards(stage, "parquet")], store.folder / "joined", Path(to))
     return {"to": str(to), **told}
 
 
@@ -158,10 +157,9 @@ def _as_arrow(part: Columns) -> dict[str, pa.Array]:
     return {name: pa.array(v, kinds.get(name, pa.string()), from_pandas=True) for name, v in part.items()}
 
 
-def _join(parts: Sequence[Path], to: Path) -> None:
+def _join(parts: Sequence[Path], aside: Path, to: Path) -> None:
     import pyarrow.parquet as pq
 
-    aside = to.with_name(f".{to.name}.{os.getpid()}")
     tables = (pq.read_table(path) for path in parts)
     try:
         if to.suffix.lower() == ".parquet":

@@ -27,11 +27,13 @@ from phyla._telling import draw
 from phyla.engine import LOCAL, limited, open_engine
 from phyla.label import Replay
 from phyla.project import Project
-from phyla.store import Busy, Features, Store, plain, read_line
+from phyla.store import LANCE, Busy, LanceFeatures, Store, features_of, plain, read_line
 from phyla.types import UNREAD, Images, PhylaError
 
+_CACHES = ("near", "neighbors", "measured")  # made again when they are asked for
 # In this order, for each is made of those before.
 _ORDER = (
+    *_CACHES,
     "scan",
     "features",
     "images",
@@ -44,7 +46,6 @@ _ORDER = (
     "index",
     "report.html",
 )
-_CACHES = ("near", "neighbors", "measured")  # made again when they are asked for
 _BIT, _AS_IT_WAS, _ANEW = "the one changed bit was put back", "made again, the same byte by byte", "made again"
 _SPLIT = 8192  # rows of a shard of the scan
 
@@ -76,8 +77,7 @@ def mend(store: Store, faults: Found, threads: int | None, progress: Progress) -
 
 
 def _put_back(store: Store, name: str) -> str | None:
-    sums = store.sums(name)
-    if not sums or not (store.folder / name).is_file():
+    if not (store.folder / name).is_file() or not (sums := store.sums(name)):
         return None
     data = flipped_back((store.folder / name).read_bytes(), lambda trial: blake3(trial).hexdigest(16) in sums)
     if data is None:
@@ -186,7 +186,7 @@ class _Mending:
         return ([f"{unit}/done"] if self.store.has(f"{unit}/done") else []) + names
 
     def _replace(self, unit: str, faults: Found, make: Callable[[], object]) -> None:
-        was = {fault.file: self.store.sums(fault.file.removeprefix("sums/")) for fault in faults}
+        was = {fault.file: self._sums(fault.file) for fault in faults}
         there = [name for name in self._files(unit, faults) if (self.store.folder / name).is_file()]
         moved = {name: aside(self.store, name) for name in there}
         self.project._held.clear()
@@ -212,6 +212,10 @@ class _Mending:
             elif name.endswith("/done"):
                 target.unlink()
         self.project._held.clear()
+
+    def _sums(self, name: str) -> list[str]:
+        name = name.removeprefix("sums/")
+        return [] if (self.store.folder / "sums" / name).is_dir() else self.store.sums(name)
 
     def _way_out(self, unit: str) -> str:
         verb = {"spread": "spread", "audit": "audit"}.get(unit.partition("/")[0], "sort --anew -o")
@@ -287,6 +291,8 @@ class _Mending:
         card = backbones.card(self.store.recipe(stage).method)
         made = backbones.recipe(card, sources.DECODER_VERSION)
         same(stage, f"{made.room}/{made.key}")
+        if self.store.has(f"{stage}/{LANCE}"):
+            self._without_damage(LanceFeatures(self.store, stage))
         if not rest:  # images that no shard has
             self.steps.extract(self._source(), self.project.images, [card])
             return
@@ -297,7 +303,7 @@ class _Mending:
                     lie.setdefault(id, []).append(uri)
         name = f"{stage}/{rest[0]}.ids.npy"
         if self.store.has(name):
-            ids = self.store.array(name).astype(str)
+            ids = self.store.ids(name)
         else:  # those that no other shard has, as they come
             others = [self.store.array(f"{stage}/{n}") for n in self.store.names(stage) if n.endswith(".ids.npy")]
             held = set(np.concatenate(others).astype(str).tolist()) if others else set()
@@ -320,7 +326,14 @@ class _Mending:
         if gone := [why for why in faults.values() if why.startswith(UNREAD)]:
             raise PhylaError(f"{len(gone):,} of its pictures are not there any more ({gone[0]})")
         X = np.concatenate([shard.features[0] for shard in shards])
-        Features(self.store, stage).write(int(rest[0]), ids, X, faults)
+        features_of(self.store, stage).write(int(rest[0]), ids, X, faults)
+
+    def _without_damage(self, features: LanceFeatures) -> None:
+        """Take out of a dataset what is damaged; where it opens no more, move it away."""
+        try:
+            features.remove_damaged()
+        except PhylaError:
+            aside(self.store, f"{features.stage}/{LANCE}")
 
     def _images(self) -> None:
         source = self._source()

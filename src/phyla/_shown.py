@@ -57,10 +57,12 @@ class Now:
 
 
 def _write_blocks(path: Path, n: int, blocks: Iterable[NDArray[np.floating]]) -> None:
-    path.parent.mkdir(exist_ok=True)
-    aside = path.with_suffix(f".{os.getpid()}-{get_ident()}")
+    # What a killed process leaves goes with the next writer; who has to share `tmp/` with one may have to begin again.
+    aside = path.parents[1] / "tmp" / f"{path.stem}.{os.getpid()}-{get_ident()}"
     digest = blake3()
     try:
+        for folder in (path.parent, aside.parent):
+            folder.mkdir(exist_ok=True)
         with aside.open("wb") as file:
 
             def put(data: Any) -> None:

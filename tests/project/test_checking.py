@@ -6,10 +6,12 @@ import json
 import os
 import random
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pytest
 
 from phyla import _checking, _searching, _steps, project
@@ -36,6 +38,7 @@ def small() -> Iterator[None]:
         patch.setattr(_steps, "_SCAN_SHARD", 30)
         patch.setattr(_searching, "INDEXED", 10)
         patch.setattr(project, "INDEXED", 10)
+        patch.setattr(_checking, "_BITS_TRIED", 4096)  # so that little is mended so, and quickly
         yield
 
 
@@ -114,9 +117,8 @@ def test_one_bit_in_every_file(copy: Path, finished: Project) -> None:
         if not name.startswith("sums/"):
             kept = [p.read_bytes() for p in (copy / "damaged").rglob("*") if p.is_file()]
             assert spoilt in kept, name
-        assert check(copy)["whole"]
         shutil.rmtree(copy / "damaged", ignore_errors=True)
-    assert again >= 1, "larger files are made again"
+    assert check(copy)["whole"] and again >= 1, "larger files are made again"
 
 
 def spoil(path: Path) -> None:
@@ -127,17 +129,24 @@ def spoil(path: Path) -> None:
     path.write_bytes(bytes(data))
 
 
-def of_each_kind(folder: Path) -> dict[str, str]:
-    """Room and leaf → the name of one such file."""
-    names = [name for name, data in content(folder).items() if len(data) > 8 and not name.startswith("sums/")]
-    return {f"{n.partition('/')[0]} {n.rpartition('/')[2].lstrip('0123456789')}": n for n in names}
-
-
 CANT = ("phyla.json", "recipe.json", "edits.jsonl")
 
 
-def test_more_than_a_bit(copy: Path, finished: Project) -> None:
+def of_each_kind(folder: Path) -> dict[str, str]:
+    """Room and leaf → the name of one such file."""
+    names = [name for name, data in content(folder).items() if len(data) > 8 and not name.startswith("sums/")]
+    every = {f"{n.partition('/')[0]} {n.rpartition('/')[2].lstrip('0123456789')}": n for n in names}
+    rooms: Counter[str] = Counter()
+    for kind in sorted(every):  # three of each room are enough
+        rooms[kind.partition(" ")[0]] += 1
+        if rooms[kind.partition(" ")[0]] > 3 and not kind.endswith(CANT):
+            del every[kind]
+    return every
+
+
+def test_more_than_a_bit(copy: Path, finished: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of every kind of file one: what was computed is computed again, and is the same."""
+    monkeypatch.setattr(_checking, "_BITS_TRIED", 0)
     before = content(copy)
     for kind, name in of_each_kind(copy).items():
         if kind.endswith(CANT):
@@ -228,10 +237,8 @@ def test_phyla_json(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = content(copy)
     assert main(["check", str(copy), "--repair", "-q", "--json"]) == 1
     told = json.loads(capsys.readouterr().out)
-    assert {f["file"].partition("/")[0]: "backup" in f["what"] for f in told["faults"]} == {
-        "phyla.json": True,
-        "groups": True,
-    }
+    assert sorted(f["file"].partition("/")[0] for f in told["faults"]) == ["groups", "phyla.json"]
+    assert all("backup" in f["what"] for f in told["faults"])
     assert content(copy) == before
 
 
@@ -282,6 +289,23 @@ def test_rows_that_do_not_fit(copy: Path) -> None:
         (f"{stage}/labels_.npy", "has 35 rows for 36 images")
     ]
     assert check(copy, repair=True)["whole"] and check(copy)["whole"]
+
+
+def test_on_an_object_store(make_photos: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    place = f"memory://{tmp_path.name}/there.phyla"
+    made = sort(make_photos(tmp_path / "photos", each=8), place, **QUICK)
+    made.name(0, "zoë")
+    told = _checking.check(place)
+    assert told["whole"] and told["files"] > 20 and not told["unchecked"], told
+    system = fsspec.filesystem("memory")
+    (path,) = system.glob(f"/{tmp_path.name}/there.phyla/reduced/*/X.npy")
+    system.pipe_file(path, system.cat_file(path)[:-1] + b"?")
+    (line,) = system.glob(f"/{tmp_path.name}/there.phyla/edits.jsonl/*.json")
+    system.pipe_file(line, system.cat_file(line).replace(b"zo", b"fo"))
+    assert [fault["file"].partition("/")[0] for fault in _checking.check(place)["faults"]] == ["reduced", "edits.jsonl"]
+    with pytest.raises(PhylaError, match="does not lie on this machine"):
+        _checking.check(place, repair=True)
 
 
 def test_no_project(tmp_path: Path) -> None:

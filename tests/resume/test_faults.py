@@ -463,4 +463,4 @@ class TestSilence:
         child = Child(HERE / "_stalling.py", *argv, STALL=what, PHOTOS=str(photos))
         child.hear(named)
         told, said = child.stop(signal.SIGINT)
-        assert told == 130 and said.splitlines()[-1] == STOPPED and "Traceback" not in said
+        assert told == 130 and STOPPED in said.splitlines() and "Traceback" not in said

@@ -31,7 +31,7 @@ class Features:
 
     @cached_property
     def _held(self) -> list[NDArray[np.str_]]:
-        return [self.store.array(name.replace(".npy", ".ids.npy")).astype(str) for name in self._shards]
+        return [self.store.ids(name.replace(".npy", ".ids.npy")) for name in self._shards]
 
     @cached_property
     def _ends(self) -> NDArray[np.int64]:
@@ -74,7 +74,7 @@ class Features:
         name = f"{self.stage}/{number:05}"
         if not self.store.has(f"{name}.npy"):
             return False
-        return np.array_equal(self.store.array(f"{name}.ids.npy").astype(str), ids)
+        return np.array_equal(self.store.ids(f"{name}.ids.npy"), ids)
 
     def places(self, ids: NDArray[np.str_]) -> NDArray[np.int64]:
         """(n,) where each image's features lie, for `take`. Raises `PhylaError` where some have none."""
@@ -103,5 +103,5 @@ class Features:
 
     def __getstate__(self) -> dict[str, object]:
         """What `take` needs in another process: not the ids. There nothing is kept of what lies elsewhere."""
-        store = Store(self.store.place, keeps=False)
+        store = Store(self.store.place if self.store.remote else self.store.folder, keeps=False)
         return {"store": store, "stage": self.stage, "_shards": self._shards, "_ends": self._ends}

@@ -10,9 +10,10 @@ import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
+from uuid import uuid4
 
 import numpy as np
 from blake3 import blake3
@@ -51,6 +52,11 @@ class Store:
         self._keeps = keeps or self.remote is None
         self._meta: tuple[tuple[int, ...], dict[str, Any]] = (), {}
         self._is_writing = False
+
+    def __reduce__(self) -> Any:
+        """In another process, which may stand in another folder: the same place, with nothing held."""
+        place = self.place if self.remote else str(self.folder.absolute())
+        return partial(Store, keeps=self._keeps), (place,)
 
     @property
     def name(self) -> str:
@@ -173,12 +179,16 @@ class Store:
             return self.remote.read(name)
         return self.path(name).read_bytes()
 
+    def _aside(self, name: str) -> Path:
+        """Where a file is written until it is whole; of its own for each of many that may write the same file."""
+        self._tmp.mkdir(parents=True, exist_ok=True)
+        return self._tmp / f"{name.replace('/', '_')}.{uuid4().hex}"
+
     @contextmanager
     def streaming(self, name: str) -> Iterator[Callable[[Any], None]]:
         """Write a file piece by piece; it gets its name, whole and durable, when the block ends without an error."""
         _refuse_outside(name)
-        aside = self._tmp / f"{name.replace('/', '_')}.{os.getpid()}"
-        aside.parent.mkdir(parents=True, exist_ok=True)
+        aside = self._aside(name)
         digest = blake3()
         with aside.open("wb") as file:
 
@@ -214,7 +224,7 @@ class Store:
             self.remote.write(f"{_SUMS}/{name}", told.encode())
         if self._keeps:
             path.parent.mkdir(parents=True, exist_ok=True)
-            aside = self._tmp / f"{name.replace('/', '_')}.{os.getpid()}.sums"
+            aside = self._aside(f"{_SUMS}/{name}")
             aside.write_text(told, "ascii")
             aside.replace(path)
 
@@ -257,11 +267,20 @@ class Store:
             if self.remote and not self._keeps:
                 return np.load(io.BytesIO(self.remote.read(name)), allow_pickle=False)
             found = np.load(self.path(name), mmap_mode="r" if mmap else None, allow_pickle=False)
-        except (ValueError, EOFError, SyntaxError, MemoryError, OverflowError, RecursionError, BadZipFile) as fault:
+        except OSError:
+            raise
+        except Exception as fault:  # a header can make NumPy raise nearly anything
             raise self._damaged(name, fault) from fault
         if not isinstance(found, np.ndarray):
             raise self._damaged(name, ValueError("it holds several arrays"))
         return found
+
+    def ids(self, name: str) -> NDArray[np.str_]:
+        """The ids of images in a file."""
+        try:
+            return self.array(name).astype(str)
+        except UnicodeDecodeError as fault:
+            raise self._damaged(name, fault) from fault
 
     def write_array(self, name: str, array: NDArray[Any]) -> None:
         buffer = io.BytesIO()
@@ -314,6 +333,8 @@ class Store:
         try:
             recipe = Recipe(**told | {"inputs": tuple(told["inputs"])})
             _refuse_outside("/".join((recipe.room, *recipe.inputs)))
+            if [type(v) for v in (recipe.method, recipe.params, recipe.version, recipe.seed)] != [str, dict, int, int]:
+                raise TypeError("values of other types")
         except (TypeError, KeyError, AttributeError) as fault:
             raise self._damaged(f"{stage}/recipe.json", fault) from fault
         return recipe

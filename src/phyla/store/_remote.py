@@ -43,9 +43,6 @@ class Remote:
         self.folder = Path(cache).expanduser() / f"{name}-{sha256(self.url.encode()).hexdigest()[:12]}"
         self._looked: dict[str, float] = {}
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {k: v for k, v in vars(self).items() if k != "_files"}  # connections stay in their process
-
     @cached_property
     def _files(self) -> tuple[Any, str]:
         """fsspec's file system, and the path in it."""
