@@ -146,7 +146,7 @@ def _of_sums(store: Store, files: list[str], unchecked: list[str], progress: Pro
             except OSError as fault:
                 yield Fault(name, f"can't be read: {fault.strerror or fault}")
                 continue
-            if said is None:
+            if not (said or b"").strip(b"\0"):  # an empty one is what losing power leaves
                 unchecked += [name] if not name.startswith("near/") else []
                 if why := _unreadable(store, name):
                     yield Fault(name, why)
