@@ -1,12 +1,12 @@
-"""The page's server at 1,000,000 images: an edit answers in 3 to 18 ms (median of its kind; 23 at most), in 495 MB.
+"""The page at 1,000,000 images: first cards 2 s after its start, an edit in 5 to 31 ms (median of its kind), 770 MiB.
 
-Memory (RSS): 441 MiB once the page is shown, 472 after edits, splits and the tree (93 of them mapped files; 651 while a
-large group's vectors are read through the page cache). Milliseconds:
+`phyla show` takes 0.53 s, 1.15 s after edits (0.47 and 0.68 of CPU time). Memory (RSS) of the server: 431 MiB once the
+page is shown, 770 after edits, 396 of them mapped files. Milliseconds:
 
-    summary after an edit 117-186    cards after that 59-74    rows of all 24-40    points 180    alike 466
-    preview of a split 244           summary, cards again 1, 8                      the first of all 9,600
+    summary after an edit 195-303    cards after that 113-134    rows of all 17-40    points 84    alike 9
+    preview of a split 292           summary, cards again 1, 1   what to ask 1,623, again 343
 
-2 cores, AMD EPYC; Python 3.11, Starlette 1.10; 5 trials beside other work, 2026-11-21.
+2 cores, AMD EPYC; Python 3.11, Starlette 1.10; 5 trials beside other work (load 5), 2026-11-22.
 
 python benchmarks/page.py [IMAGES] makes a project of that many made-up images (no pictures; three networks' axes) in
 a temporary folder, starts the server in a process of its own and times what the page asks, over HTTP on this machine.

@@ -24,6 +24,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 PLUGIN = Path(__file__).parent / "plugin"
 sys.path.insert(0, str(PLUGIN))  # where an installed package offers the backbone `fake`
 
+FUZZED = int(os.environ.get("PHYLA_FUZZ", 10))  # made inputs of each kind; benchmarks/fuzz.py asks for many more
+
 COLOURS = {"red": (200, 50, 50), "green": (50, 190, 60), "blue": (50, 60, 200), "grey": (120, 120, 120)}
 
 
@@ -97,3 +99,9 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def project(sorted_project: Project, tmp_path: Path) -> Project:
     """A copy of `sorted_project` to change."""
     return Project(shutil.copytree(sorted_project.folder, tmp_path / "project"))
+
+
+@pytest.fixture(scope="session")
+def examples() -> int:
+    """How many inputs of each kind a fuzzing test makes."""
+    return FUZZED

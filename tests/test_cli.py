@@ -27,7 +27,7 @@ VERBS = (
 # Of the command alone: how it prints, and in which project.
 OF_THE_COMMAND = {"help", "json", "open", "page", "project"}
 # Where a command says otherwise than the method, and why.
-WATCHED = ("sort", "predict", "compare", "spread", "audit", "explain", "train", "check")
+WATCHED = ("sort", "predict", "compare", "spread", "audit", "explain", "train", "check", "export")
 ELSE = {(verb, "quiet"): "people watch a command" for verb in WATCHED}
 
 

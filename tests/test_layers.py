@@ -40,7 +40,7 @@ SAME_ROOM = {
     "_repairing": "project",
     **dict.fromkeys(("_steps", "_tasks"), "project"),
     **dict.fromkeys(("_explaining", "_explained", "_contrasting"), "project"),
-    "_export": "project",
+    **dict.fromkeys(("_export", "_packing"), "project"),
     "_progress": "project",
     "_demo": "project",
 }  # files of one room that lie beside it

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ from blake3 import blake3
 
 from phyla._opened import LOG
 from phyla._progress import Progress
-from phyla.store import Features, Store, read_line
+from phyla.store import LANCE, LanceFeatures, Store, features_of, read_line
 from phyla.types import PhylaError, Recipe
 
 DAMAGED = "damaged"  # the folder that what was damaged is moved to
@@ -57,6 +57,7 @@ def check(place: str | Path, *, repair: bool = False, threads: int | None = None
     files, unchecked = [name for name in listed if _is_ours(name)], list[str]()
     faults = list(_of_sums(store, files, unchecked, progress))
     faults += _of_log(store)
+    faults += _of_lance(store, listed)
     known = {fault.file for fault in faults}
     faults += [fault for fault in _of_structure(store, set(files), known) if fault.file not in known]
     if repair and faults:
@@ -106,7 +107,24 @@ def _below(store: Store, folder: str) -> Iterator[str]:
 
 def _is_ours(name: str) -> bool:
     first = name.partition("/")[0]
+    if f"/{LANCE}/" in name:  # has checksums of its own
+        return False
     return (first not in _APART or name.startswith("near/")) and first != LOG and not name.endswith(".lock")
+
+
+def _of_lance(store: Store, listed: Iterable[str]) -> Iterator[Fault]:
+    """Datasets with images that are not what their checksums say, or that can't be read."""
+    parts = (name.partition(f"/{LANCE}/") for name in listed if name.startswith("features/"))
+    for stage in sorted({stage for stage, found, _ in parts if found}):
+        try:
+            unread, wrong = LanceFeatures(store, stage).damaged()
+        except PhylaError as fault:
+            yield Fault(f"{stage}/{LANCE}", fault.message)
+            continue
+        if unread or wrong:
+            what = [f"{len(wrong):,} images are not what their checksums say"] * bool(wrong)
+            what += [f"{len(unread):,} of its parts can't be read"] * bool(unread)
+            yield Fault(f"{stage}/{LANCE}", " and ".join(what))
 
 
 def sum_of(store: Store, name: str, advance: Callable[[int], object] = lambda n: None) -> str:
@@ -323,7 +341,7 @@ def _of_rows(
                 yield Fault(name, f"has {n:,} rows for {len(ids):,} images")
         if room != "features" or meta.get("aligned") or any(name.startswith(stage) for name in known):
             continue
-        if lacks := int((~np.isin(ids, Features(store, stage).ids)).sum()):
+        if lacks := int((~np.isin(ids, features_of(store, stage).ids)).sum()):
             yield Fault(stage, f"lacks {lacks:,} of {len(ids):,} images")
 
 

@@ -7,7 +7,7 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,42 @@ from numpy.typing import NDArray
 from phyla.store import Busy, plain
 from phyla.types import UNSORTED, PhylaError
 
+# What each kind takes beside --force; a name ends in that of a file, or of a dataset of Lance.
+KINDS: dict[str, tuple[str, ...]] = {
+    "csv": (), "parquet": ("images",), "lance": ("images",),
+    "folder": ("copy",), "webdataset": (), "fiftyone": ("copy",),
+}  # fmt: skip
+_ENDINGS = ("csv", "parquet", "lance")
 _LONGEST_NAME = 200  # bytes; file systems allow 255, and a number may be added
 _LONGEST_SUFFIX = 10
+_SUFFIXES = {"jpeg": "jpg", "mpo": "jpg", "jpeg2000": "jp2"}  # an MPO is a JPEG with more pictures behind
+
+
+def kind_of(path: Path, kind: str | None, **options: bool) -> str:
+    """What is to be written at `path`: what its name ends in, else `kind`, else a folder.
+
+    Raises `PhylaError` where the two differ, or where one of the `options` means nothing to it.
+    """
+    ending = path.suffix.lower().removeprefix(".")
+    told = ending if ending in _ENDINGS else None
+    if kind is not None and kind not in KINDS:
+        raise PhylaError(f"There is no export to {kind!r}.", f"There is: {', '.join(KINDS)}.")
+    if kind in _ENDINGS and told is None:
+        raise PhylaError(f"{path} does not end in .{kind}.", f"Call it {path}.{kind}.")
+    if kind and told not in (None, kind):
+        raise PhylaError(f"{path} ends in .{told}, which {kind} does not.", "Leave --to out, or give another name.")
+    kind = kind or told or "folder"
+    for option in (name for name, given in options.items() if given and name not in KINDS[kind]):
+        takers = [name for name, takes in KINDS.items() if option in takes]
+        raise PhylaError(f"{kind} makes no use of --{option}.", f"It is for {' and '.join(takers)}.")
+    return kind
+
+
+def spare_the_source(path: Path, source: str, uris: Iterable[str]) -> None:
+    """Raise `PhylaError` where writing `path` would replace what a project was sorted from, or a part of it."""
+    for own in {os.path.abspath(path), os.path.realpath(path)}:
+        if any(of == own or of.startswith((f"{own}/", f"{own}#")) for of in (source, os.path.realpath(source), *uris)):
+            raise PhylaError(f"{path} is, or holds, what the project was sorted from.", "Give another name.")
 
 
 def refuse_to_overwrite(path: Path, force: bool) -> None:
@@ -50,6 +84,33 @@ def beside(path: Path) -> Iterator[Path]:
         raise Busy(f"Another process is writing {path}.", "Wait until it ends, or give another name.") from busy
     except OSError as fault:
         raise plain(fault, str(path), "Give another name.") from fault
+
+
+@contextmanager
+def put_at(path: Path) -> Iterator[Path]:
+    """A place beside `path` for a file or a folder, which replaces `path` once it is whole and durable."""
+    with beside(path) as folder:
+        new, old = folder / "new", folder / "old"
+        if old.exists() and not path.exists():  # a run was killed between the two last steps
+            old.replace(path)
+        for left in (new, old):
+            if left.is_file():
+                left.unlink()
+            shutil.rmtree(left, ignore_errors=True)
+        yield new
+        if new.is_file():
+            with new.open("rb+") as opened:
+                os.fsync(opened.fileno())
+        elif hasattr(os, "sync"):
+            os.sync()  # all at once: one by one 10,000 small files take 40 s
+        if was := path.is_dir():
+            path.replace(old)
+        try:
+            new.replace(path)
+        except BaseException:
+            if was:
+                old.replace(path)
+            raise
 
 
 @contextmanager
@@ -156,15 +217,14 @@ def _fill(rows: Mapping[str, NDArray[Any]], read: Callable[[str], bytes], folder
             places[of] = label if is_free else f"{label} (group {group})"
         place = folder / places[of]
         place.mkdir(parents=True, exist_ok=True)
-        file, _, part = uri.partition("#")
-        original = Path(uri) if Path(uri).is_file() else None
+        original = Path(uri) if os.path.isfile(uri) else None  # False, too, where no file can be called so
         try:
             data = b"" if original and not copy else read(uri)
         except (OSError, PhylaError):  # gone since: the others still come
             lost.append(uri)
             continue
-        leaf = _safe(Path(uri).name if original else Path(part).name if "." in part else f"{Path(file).stem}-{part}")
-        suffix = "" if original or "." in leaf else _suffix(data)
+        leaf = leaf_of(uri, original is not None)
+        suffix = "" if original or "." in leaf else suffix_of(data)
         target = place / f"{leaf}{suffix}"
         number = 1
         link = original.absolute() if original and not copy else None
@@ -193,10 +253,18 @@ def _is(path: Path, link: Path | None, data: bytes) -> bool:
     return path.is_file() and path.stat().st_size == len(data) and path.read_bytes() == data
 
 
-def _suffix(data: bytes) -> str:
+def leaf_of(uri: str, is_file: bool) -> str:
+    """A file's name for an image: its own, or its member's, or that of its table and its row."""
+    file, _, part = uri.partition("#")
+    return _safe(Path(uri).name if is_file else Path(part).name if "." in part else f"{Path(file).stem}-{part}")
+
+
+def suffix_of(data: bytes) -> str:
+    """The usual suffix of a picture's format."""
     import io
 
     from PIL import Image
 
     with Image.open(io.BytesIO(data)) as picture:
-        return f".{(picture.format or 'bin').lower()}".replace("jpeg", "jpg")
+        format = (picture.format or "bin").lower()
+    return f".{_SUFFIXES.get(format, format)}"

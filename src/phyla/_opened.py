@@ -48,6 +48,17 @@ class Opened:
     def _array(self, stage: str, name: str) -> NDArray[Any]:
         return self.store.array(f"{stage}/{name}.npy")
 
+    def _by_row(self, stage: str, name: str, kinds: str, width: int = 0) -> NDArray[Any]:
+        """An array of numbers of a kind with a row for each image, of `width` if told: a stranger's may have others."""
+        n = int(self._table["row"].max()) + 1  # not `len(self.images)`: a million ids and names take a second to read
+        array = self._array(stage, name)
+        if array.dtype.kind not in kinds or array.shape[1:] != ((width,) if width else ()) or len(array) < n:
+            raise PhylaError(
+                f"{stage}/{name}.npy of {self.store.place} is damaged: it holds {array.dtype} {array.shape}.",
+                f"phyla check {self.store.place} --repair",
+            )
+        return array[:n]
+
     @property
     def _table(self) -> dict[str, NDArray[Any]]:
         """Of each file its row in `images`, −1 if it can't be read, and the fault; what takes room is read apart."""
@@ -145,8 +156,7 @@ class Opened:
 
     def _read_grouping(self, stage: str, agreement: float) -> Grouping:
         arrays = self.store.arrays(stage) or {}
-        n = int(self._table["row"].max()) + 1  # not `len(self.images)`: a million ids and names take a second to read
-        best, strength = arrays["labels_"][:n].astype(np.int32), arrays["strength_"][:n]
+        best, strength = self._by_row(stage, "labels_", "iu").astype(np.int32), self._by_row(stage, "strength_", "f")
         labels = np.where(strength < agreement, UNSORTED, best).astype(np.int32)
         evidence = {"evidence": arrays["evidence_"].tolist()} if "evidence_" in arrays else {}
         return Grouping(
@@ -164,12 +174,21 @@ class Opened:
                     for stale in ("replay", "said", "labels"):
                         self._held.pop(stale, None)
                 lines, end = self.store.log(LOG, end)
-                listed = (
-                    line | {"ids": tuple(line.get("ids", ())), "classes": tuple(line.get("classes", ()))}
-                    for line in lines
-                )
-                self._edits = [*edits, *(Edit(**line) for line in listed)], end
+                self._edits = [*edits, *map(self._edit, lines)], end
             return self._edits[0]
+
+    def _edit(self, line: dict[str, Any]) -> Edit:
+        """The edit that a line of the log tells."""
+        try:
+            edit = Edit(**line | {"ids": tuple(line.get("ids", ())), "classes": tuple(line.get("classes", ()))})
+            texts = {*map(type, (edit.op, edit.by, edit.at, *edit.ids, *edit.classes))}
+            if texts != {str} or type(edit.seq) is not int or not isinstance(edit.of, int | None):
+                raise TypeError("values of other types")
+        except TypeError as fault:
+            raise PhylaError(
+                f"A line of {self.store.place}/{LOG} is no edit: {fault}.", f"phyla check {self.store.place}"
+            ) from fault
+        return edit
 
     @property
     def seq(self) -> int:
@@ -238,8 +257,8 @@ class Opened:
             taught = self.store.read_json(f"{stage}/classes.json")
             classes += [name for name in taught if name not in classes]
             column = np.array([classes.index(name) for name in taught], np.int32)
-            share, best = self._array(stage, "proba")[:n], self._array(stage, "codes")[:n]
-            accepted[:] = self._array(stage, "accepted")[:n]
+            share, best = self._by_row(stage, "proba", "f", len(taught)), self._by_row(stage, "codes", "iu")
+            accepted[:] = self._by_row(stage, "accepted", "b")
             for row, code in said.rejected:
                 share[row, column == code] = 0
                 if column[best[row]] == code:  # the next best was not what was accepted

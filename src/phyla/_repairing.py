@@ -27,7 +27,7 @@ from phyla._telling import draw
 from phyla.engine import LOCAL, limited, open_engine
 from phyla.label import Replay
 from phyla.project import Project
-from phyla.store import Busy, Features, Store, plain, read_line
+from phyla.store import LANCE, Busy, LanceFeatures, Store, features_of, plain, read_line
 from phyla.types import UNREAD, Images, PhylaError
 
 _CACHES = ("near", "neighbors", "measured")  # made again when they are asked for
@@ -291,6 +291,8 @@ class _Mending:
         card = backbones.card(self.store.recipe(stage).method)
         made = backbones.recipe(card, sources.DECODER_VERSION)
         same(stage, f"{made.room}/{made.key}")
+        if self.store.has(f"{stage}/{LANCE}"):
+            self._without_damage(LanceFeatures(self.store, stage))
         if not rest:  # images that no shard has
             self.steps.extract(self._source(), self.project.images, [card])
             return
@@ -324,7 +326,14 @@ class _Mending:
         if gone := [why for why in faults.values() if why.startswith(UNREAD)]:
             raise PhylaError(f"{len(gone):,} of its pictures are not there any more ({gone[0]})")
         X = np.concatenate([shard.features[0] for shard in shards])
-        Features(self.store, stage).write(int(rest[0]), ids, X, faults)
+        features_of(self.store, stage).write(int(rest[0]), ids, X, faults)
+
+    def _without_damage(self, features: LanceFeatures) -> None:
+        """Take out of a dataset what is damaged; where it opens no more, move it away."""
+        try:
+            features.remove_damaged()
+        except PhylaError:
+            aside(self.store, f"{features.stage}/{LANCE}")
 
     def _images(self) -> None:
         source = self._source()

@@ -19,7 +19,7 @@ from phyla._tasks import BLOCK, Describe, Measure, Narrow, Sums, blocks_of, keep
 from phyla.audit import MEASURE_VERSION, gather
 from phyla.cluster import Rows, fit
 from phyla.engine import LOCAL, cores, limited, open_engine
-from phyla.store import Features, Store
+from phyla.store import Features, Store, features_of
 from phyla.types import Images, PhylaError, Recipe
 
 COMPONENTS = 256  # axes kept of each network: groups are found in the first and told apart in all of them
@@ -74,7 +74,7 @@ class Steps:
 
     def begin(self, card: backbones.Card) -> backbones.Network | None:
         """The network of `card`, unless it may not be needed: some images have its features already."""
-        if self.engine != LOCAL or self.store.shards(self._features(card), "npy"):
+        if self.engine != LOCAL or len(features_of(self.store, self._features(card))):
             return None
         return backbones.load(card, self.threads)
 
@@ -91,7 +91,7 @@ class Steps:
         """
         networks = {i: network for i, early in enumerate(begun) if (network := early.result())}
         stages = [self._features(card) for card in cards]
-        held = [Features(self.store, stage) for stage in stages]
+        held = [features_of(self.store, stage) for stage in stages]
         # Which networks lack which image: after a kill, or with a network added, not the same ones everywhere.
         lacks = np.array(
             [~np.isin(images.ids, features.ids) | np.isin(images.ids, features.unread) for features in held]
@@ -134,7 +134,7 @@ class Steps:
 
     def features(self, stage: str, ids: NDArray[np.str_]) -> Iterator[NDArray[np.float32]]:
         """Blocks of the (n, d) features of `ids`, in order, read shard by shard; NaN where a picture is broken."""
-        features = Features(self.store, stage)
+        features = features_of(self.store, stage)
         for places in blocks_of(features.places(ids)):
             yield features.take(places)
 
@@ -145,7 +145,7 @@ class Steps:
 
         The column `row` says where in `images` each file is, −1 for one that can't be read.
         """
-        faults = Features(self.store, stage).faults
+        faults = features_of(self.store, stage).faults
         good = ~np.isin(images.ids, list(faults))
         if not good.any():
             raise PhylaError("None of the images can be decoded.", f"The first: {next(iter(faults.values()))}.")
@@ -172,7 +172,7 @@ class Steps:
         stages = [self.store.stage(recipe) for recipe in recipes]
         missing = [pair for pair in zip(features, stages, strict=True) if self.store.arrays(pair[1]) is None]
 
-        held = [Features(self.store, stage) for stage, _ in missing]
+        held = [features_of(self.store, stage) for stage, _ in missing]
         places = [of.places(images.ids) for of in held]
 
         def tasks(size: int) -> Iterator[tuple[int, NDArray[np.int64]]]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from phyla._export import _safe, _suffix, write_rows
+from phyla._export import _safe, suffix_of, write_rows
 from phyla.types import UNSORTED, PhylaError
 
 FORMATS = {"csv": "text/csv; charset=utf-8", "parquet": "application/vnd.apache.parquet", "zip": "application/zip"}
@@ -74,7 +74,7 @@ def _zipped(rows: Mapping[str, NDArray[Any]], read: Callable[[str], bytes]) -> I
             place = _safe(name) if name else "unsorted" if left_out else f"group {group}"
             file, _, part = uri.partition("#")
             leaf = _safe(Path(part).name if "." in part else f"{Path(file).stem}-{part}" if part else Path(file).name)
-            stem, suffix = (Path(leaf).stem, Path(leaf).suffix) if "." in leaf else (leaf, _suffix(data))
+            stem, suffix = (Path(leaf).stem, Path(leaf).suffix) if "." in leaf else (leaf, suffix_of(data))
             target, number = f"{place}/{stem}{suffix}", 1
             while target.casefold() in taken:
                 number += 1

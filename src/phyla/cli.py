@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import signal
 import sys
 import threading
@@ -44,6 +45,7 @@ def _parser() -> argparse.ArgumentParser:
         add("--no-report", dest="report", action="store_false", help="draw no map and no report")
         add("--seed", type=int, help="the same seed gives the same groups (default: 0)")
         add("--engine", default="local", metavar="ENGINE", help="local, ray, or ray://HOST:10001 (default: local)")
+        add("--store", help="what to keep the networks' features in: npy or lance (default: npy)")
         add("--anew", action="store_true", help="group anew what is sorted already (default: keep its groups)")
         work(add)
 
@@ -123,12 +125,20 @@ def _parser() -> argparse.ArgumentParser:
     add("--without", nargs="+", default=(), metavar="PICTURE", help="pictures that they shall not be like")
     add("--minus", default="", metavar="WORDS", help="words for what they shall not show")
     add("-n", type=int, default=20, help="how many (default: %(default)s)")
-    add = verb(_export, "export", "Write the groups as a .csv, a .parquet, or a folder with a folder a group.")
+    add = verb(_export, "export", "Write the groups as a table, a folder with a folder a group, or for other tools.")
     add("project")
-    add("to", help="OUT.csv, OUT.parquet, or a folder")
+    add("to", help="OUT.csv, OUT.parquet, OUT.lance, or a folder")
+    add(
+        "--to",
+        dest="kind",
+        metavar="KIND",
+        help="csv, parquet, lance, folder, webdataset or fiftyone (default: by OUT)",
+    )
+    add("--images", action="store_true", help="put the images themselves into OUT.parquet or OUT.lance")
     add("--copy", action="store_true", help="put copies into the folders instead of links")
     add("--page", action="store_true", help="write the page as a folder that opens from the disk, to look at only")
     add("--force", action="store_true", help="replace a file or add to a folder that is there")
+    add("-q", "--quiet", action="store_true", help="show no progress")
     add = verb(_train, "train", "Teach a small classifier what a project knows; it runs without Phyla.")
     add("project")
     add("to", nargs="?", help="NAME.onnx, or a folder for a cascade (default: only show the choice)")
@@ -175,7 +185,7 @@ def _parser() -> argparse.ArgumentParser:
 def _sort(args: argparse.Namespace) -> Any:
     from phyla.project import Project, sort
 
-    names = "groups method effort domains agreement seed anew report engine threads quiet"
+    names = "groups method effort domains agreement seed anew report engine store threads quiet"
     options: dict[str, Any] = {n: getattr(args, n) for n in names.split() if hasattr(args, n)}
     options["backbone"] = [name.strip() for name in args.backbone.split(",")] if args.backbone else None
     if args.source is None:
@@ -308,13 +318,16 @@ def _export(args: argparse.Namespace) -> Any:
 
     project = Project(args.project)
     if args.page:
+        if args.kind or args.images or args.copy:
+            raise PhylaError("The page makes no use of --to, --images or --copy.", "Leave them out.")
         from phyla._progress import Progress
         from phyla.app import export_page
 
         with Progress(quiet=args.json)("drawing", len(project.images), len(project.images)) as advance:
             count = export_page(project, args.to, force=args.force, advance=advance)
     else:
-        count = project.export(args.to, copy=args.copy, force=args.force)
+        options = {name: getattr(args, name) for name in ("kind", "images", "copy", "force", "quiet")}
+        count = project.export(args.to, **options)
     return {"to": args.to, "written": count}, lambda told: f"{told['written']:,} written to {told['to']}."
 
 
@@ -432,9 +445,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
                 serve(Project(args.project))
     except PhylaError as fault:
-        print(f"phyla: {fault.message}", file=sys.stderr)
+        print(_harmless(f"phyla: {fault.message}"), file=sys.stderr)
         if fault.hint:
-            print(f"  {fault.hint}", file=sys.stderr)
+            print(_harmless(f"  {fault.hint}"), file=sys.stderr)
         return 2
     except KeyboardInterrupt as stop:
         print("phyla: stopped. The same command goes on where it was.", file=sys.stderr)
@@ -484,7 +497,13 @@ def _stoppable() -> Iterator[None]:
             signal.signal(each, was)
 
 
+def _harmless(text: str) -> str:
+    """`text` without what a terminal takes for an order: the names in it may be a stranger's."""
+    return re.sub("[\x00-\x08\x0b-\x1f\x7f-\x9f]", lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
 def _print(text: str) -> None:
+    text = _harmless(text)
     try:
         print(text, flush=True)
     except UnicodeEncodeError:  # a terminal that can't show a file's name

@@ -32,6 +32,7 @@ from phyla._steps import (
 from phyla._telling import draw, score_rows
 from phyla.cluster import FEWEST, compare
 from phyla.engine import LOCAL, check_engine, limited
+from phyla.store import kind_of_store
 from phyla.types import UNSORTED, PhylaError
 
 __all__ = ["DEFAULT_BACKBONES", "Project", "score_rows", "sort"]
@@ -76,6 +77,7 @@ class Project(Explaining):
         anew: bool = False,
         report: bool = True,
         engine: str = LOCAL,
+        store: str | None = None,
         threads: int | None = None,
         quiet: bool = True,
     ) -> dict[str, Any]:
@@ -106,6 +108,8 @@ class Project(Explaining):
         report : draw the map and the report; without it the groups are there sooner.
         engine : "local", or "ray": processes of Ray on this machine or, as ray://HOST:10001, on a cluster whose
             nodes see the images and the project under the same names. The result is the same, byte by byte.
+        store : "npy", files of arrays, by default; or "lance", where many write to one project on an object store, or
+            other tools shall read what the networks say. A project keeps to one.
         threads : at most this many; all of the machine's by default.
 
         Returns
@@ -128,6 +132,7 @@ class Project(Explaining):
         wanted = Wanted.of(self.store, groups, method, effort, domains, seed, anew)
         plugins.check("cluster", wanted.method)
         check_engine(engine)
+        kept = kind_of_store(self.store, store)
         if backbone is None:
             as_before = "groups" in meta and (wanted.keeps or effort is None)
             backbone = meta["backbones"] if as_before else EFFORTS[wanted.effort]
@@ -150,7 +155,7 @@ class Project(Explaining):
                 raise PhylaError(
                     f"{self.store.place} holds the images of {meta['source']}.", "Name another folder with --project."
                 )
-            self.store.update_meta(source=opened.path)
+            self.store.update_meta(source=opened.path, **kept)
             steps = Steps(self.store, threads, Progress(quiet), engine)
             # Files are read while the first networks load, and pictures looked at while the method is imported, which
             # takes most of a second.
@@ -212,16 +217,37 @@ class Project(Explaining):
 
     # ---- what she takes away
 
-    def export(self, to: str | Path, *, copy: bool = False, force: bool = False) -> int:
-        """Write the groups to `to`: a .csv, a .parquet, or a folder with a folder a group; return how many of them.
+    def export(
+        self,
+        to: str | Path,
+        *,
+        kind: str | None = None,
+        images: bool = False,
+        copy: bool = False,
+        force: bool = False,
+        quiet: bool = True,
+    ) -> int:
+        """Write the groups to `to`, for people or for other tools; return how many images or rows that are.
 
-        `copy` puts copies into the folders instead of links. `force` replaces a file or adds to a folder that is there.
+        Parameters
+        ----------
+        kind : "csv", "parquet" and "lance" stand at the end of the name. Others are folders: "folder", with a folder a
+            group, by default; "webdataset", of .tar files; "fiftyone", as FiftyOne imports it.
+        images : put the images themselves into a .parquet or a .lance; those that were removed stay away.
+        copy : copies in folders instead of links. force : replace what is there, or add to a folder of folders.
         """
-        from phyla._export import write_rows, write_tree
+        from phyla._export import kind_of, spare_the_source, write_rows, write_tree
 
-        if Path(to).suffix.lower() in (".csv", ".parquet"):
-            return write_rows(self.rows(), Path(to), force)
-        return write_tree(self.rows(), self._fetch, Path(to), copy, force)
+        path = Path(to)
+        kind = kind_of(path, kind, images=images, copy=copy)
+        if kind == "folder":
+            return write_tree(self.rows(), self._fetch, path, copy, force)
+        spare_the_source(path, self._current("source"), self._uris)
+        if kind in ("csv", "parquet") and not images:
+            return write_rows(self.rows(), path, force)
+        from phyla._packing import pack
+
+        return pack(self, path, kind, images, copy, force, quiet)
 
     def train(
         self,

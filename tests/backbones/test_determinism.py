@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -46,3 +48,23 @@ def test_answers_do_not_share_memory(networks: tuple[Network, Network]) -> None:
     kept = first.copy()
     networks[0](PICTURES[1:2])
     np.testing.assert_array_equal(first, kept)
+
+
+def test_openvino_sends_nothing() -> None:
+    """Its package for that is not loaded, and nothing is written at home."""
+    code = """
+import sys
+heard = []
+sys.addaudithook(lambda event, args: heard.append((event, *map(str, args[:1]))))
+import numpy as np
+from phyla import backbones
+card = backbones.card("lite0")
+backbones.load(card, 1)(np.zeros((1, card.size, card.size, 3), np.uint8))
+import openvino
+for event, *what in heard:
+    if event in ("os.fork", "subprocess.Popen", "socket.connect", "socket.getaddrinfo") or "/intel/" in "".join(what):
+        print(event, what)
+print(sys.modules.get("openvino_telemetry"))
+"""
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout == "None\n"

@@ -12,7 +12,10 @@ from starlette.requests import Request
 
 from phyla.types import PhylaError
 
-_LONGEST_NAME = 200
+LONGEST_NAME, LARGEST = 200, 2**31 - 1
+MOST_ASKED, MOST_ALIKE, MOST_HISTORY, MOST_PARTS = 200, 5000, 10_000, 20
+SIDES, SHEET_SIDES = (96, 192, 384), (48, 96)  # pixels
+EXPORTED = {"csv": "text/csv; charset=utf-8", "parquet": "application/vnd.apache.parquet", "zip": "application/zip"}
 _TURNING = set("‎‏‪‫‬‭‮⁦⁧⁨⁩")  # marks that turn the reading direction round
 
 
@@ -37,7 +40,7 @@ async def body(request: Request) -> dict[str, Any]:
     return told
 
 
-def number(value: Any, what: str, least: int = 0, most: int = 2**31 - 1) -> int:
+def number(value: Any, what: str, least: int = 0, most: int = LARGEST) -> int:
     """A whole number, given as one or, in an address, as digits."""
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20:
         value = int(value)
@@ -66,8 +69,8 @@ def name(value: Any) -> str:
     if not isinstance(value, str) or not value.strip():
         raise Refused("A name can't be empty.", "Give it at least one letter.")
     value = unicodedata.normalize("NFC", value.strip())
-    if len(value) > _LONGEST_NAME:
-        raise Refused(f"A name of {len(value):,} characters is too long.", f"Use at most {_LONGEST_NAME}.")
+    if len(value) > LONGEST_NAME:
+        raise Refused(f"A name of {len(value):,} characters is too long.", f"Use at most {LONGEST_NAME}.")
     if any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") or c in _TURNING for c in value):
         raise Refused("There are control characters in this name.", "Type it without them.")
     return value

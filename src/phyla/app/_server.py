@@ -28,18 +28,17 @@ from phyla.app._asked import Refused
 from phyla.app._events import Events
 from phyla.app._guard import Guard, TooMuch, refusal
 from phyla.app._jobs import Jobs, Running
+from phyla.app._openapi import document
 from phyla.app._page import KINDS, page
 from phyla.app._thumbs import Thumbs, lost, shade, sheet
 from phyla.project import Project
 from phyla.store import Busy
 from phyla.types import PhylaError
 
-_SIDES, _SHEET_SIDES, _MOST_IN_SHEET = (96, 192, 384), (48, 96), 200
+_MOST_IN_SHEET = 200
 _FOR_GOOD = {"Cache-Control": "private, max-age=31536000, immutable"}  # an address names the view: it never changes
-_MOST_ASKED, _MOST_ALIKE, _MOST_HISTORY, _MOST_PARTS = 200, 5000, 10_000, 20
 _PICTURES_KEPT = 500
 _FIRST_CARDS, _FACES = 20, 8  # about what a page shows first
-_EXPORTED = {"csv": "text/csv; charset=utf-8", "parquet": "application/vnd.apache.parquet", "zip": "application/zip"}
 
 
 class Server:
@@ -86,13 +85,13 @@ class Server:
         return self.project.tree(request.query_params.get("key", ""))
 
     def history(self, request: Request) -> Any:
-        return self.project.history(asked.number(request.query_params.get("n", 200), "n", 1, _MOST_HISTORY))
+        return self.project.history(asked.number(request.query_params.get("n", 200), "n", 1, asked.MOST_HISTORY))
 
     def findings(self, request: Request) -> Any:
         return self.project.findings_of(request.query_params.get("check", ""))
 
     def ask(self, request: Request) -> Any:
-        n = asked.number(request.query_params.get("n", 20), "n", 1, _MOST_ASKED)
+        n = asked.number(request.query_params.get("n", 20), "n", 1, asked.MOST_ASKED)
         questions = self.project.suggest(n)
         rows = self.project.rows_with([question["id"] for question in questions]).tolist()
         return [
@@ -129,8 +128,8 @@ class Server:
 
     def thumb(self, request: Request) -> Response:
         row, side = self._row(request), asked.number(request.query_params.get("side", 96), "side")
-        if side not in _SIDES:
-            raise Refused(f"There are no pictures of {side} pixels.", f"There are: {', '.join(map(str, _SIDES))}.")
+        if side not in asked.SIDES:
+            raise Refused(f"There are no pictures of {side} pixels.", f"There are: {', '.join(map(str, asked.SIDES))}.")
         headers = self._kept_for(request, f'"{self.project.images.ids[row]}-{side}"')
         if request.headers.get("if-none-match") == headers["ETag"]:
             return Response(status_code=304, headers=headers)
@@ -149,8 +148,10 @@ class Server:
         rows = [asked.number(row, "A row", 0, n - 1) for row in given.get("rows", "").split(",", _MOST_IN_SHEET - 1)]
         side = asked.number(given.get("side", 48), "side")
         ground = given.get("on", "ffffff").lower()
-        if side not in _SHEET_SIDES:
-            raise Refused(f"There are no sheets of {side} pixels.", f"There are: {', '.join(map(str, _SHEET_SIDES))}.")
+        if side not in asked.SHEET_SIDES:
+            raise Refused(
+                f"There are no sheets of {side} pixels.", f"There are: {', '.join(map(str, asked.SHEET_SIDES))}."
+            )
         if len(ground) != 6 or set(ground) - set("0123456789abcdef"):
             raise Refused("on must be a colour.", "Six hexadecimal digits.")
         ids = [str(self.project.images.ids[row]) for row in rows]
@@ -205,8 +206,8 @@ class Server:
                     project.merge([self._group(group) for group in groups], asked.name(told.get("name")))
                 case "split":
                     names = told.get("names")
-                    if not isinstance(names, list) or not 2 <= len(names) <= _MOST_PARTS:
-                        raise Refused(f"names must be a list of 2 to {_MOST_PARTS} names.")
+                    if not isinstance(names, list) or not 2 <= len(names) <= asked.MOST_PARTS:
+                        raise Refused(f"names must be a list of 2 to {asked.MOST_PARTS} names.")
                     project.split(self._group(told.get("group")), [asked.name(name) for name in names])
                 case "confirm" | "move" | "reject":
                     project.say(op, self._ids(told, n), asked.name(told.get("name")))
@@ -244,7 +245,7 @@ class Server:
 
     def preview(self, told: dict[str, Any]) -> Any:
         return self.project.preview(
-            self._group(told.get("group")), asked.number(told.get("parts"), "parts", 2, _MOST_PARTS)
+            self._group(told.get("group")), asked.number(told.get("parts"), "parts", 2, asked.MOST_PARTS)
         )
 
     def start(self, told: dict[str, Any]) -> Any:
@@ -253,7 +254,7 @@ class Server:
         return job
 
     def search(self, told: dict[str, Any]) -> Any:
-        n = asked.number(told.get("n", 200), "n", 1, _MOST_ALIKE)
+        n = asked.number(told.get("n", 200), "n", 1, asked.MOST_ALIKE)
         given = {side: self._examples(told.get(side, {}), side) for side in ("like", "without")}
         said = {side: asked.text(told[side], side) if told.get(side) else "" for side in ("words", "minus")}
         return self.project.find(given["like"], said["words"], given["without"], said["minus"], n)[0].tolist()
@@ -283,8 +284,8 @@ class Server:
     async def export(self, request: Request) -> Response:
         told = await asked.body(request)
         format = told.get("format")
-        if format not in _EXPORTED:
-            raise Refused("There is no such format.", f"There is: {', '.join(_EXPORTED)}.")
+        if format not in asked.EXPORTED:
+            raise Refused("There is no such format.", f"There is: {', '.join(asked.EXPORTED)}.")
         project = self.project
         if "rows" in told:
             rows = asked.rows(told["rows"], len(project.images))
@@ -298,7 +299,7 @@ class Server:
 
     def _download(self, pieces: Iterator[bytes], format: str) -> Response:
         headers = {"Content-Disposition": f'attachment; filename="{self._name}.{format}"'}
-        return StreamingResponse(iterate_in_threadpool(pieces), media_type=_EXPORTED[format], headers=headers)
+        return StreamingResponse(iterate_in_threadpool(pieces), media_type=asked.EXPORTED[format], headers=headers)
 
     @property
     def _name(self) -> str:
@@ -317,6 +318,9 @@ class Server:
         data = await run_in_threadpool(file.read_bytes)
         return Response(data, media_type=KINDS[file.suffix], headers={"Cache-Control": "no-cache"})
 
+    def openapi(self, request: Request) -> Any:
+        return document(self.routes())
+
     def routes(self) -> list[Route]:
         asks = {
             "summary": self.summary, "cards": self.cards, "rows": self.rows, "image/{row}": self.image,
@@ -332,6 +336,7 @@ class Server:
             Route("/api/export", self.export, methods=["POST"]),
             Route("/api/classifier", self.write, methods=["POST"]),
             Route("/api/events", self.news, methods=["GET"]),
+            Route("/api/openapi.json", _asking(self.openapi), methods=["GET"]),
             Route("/thumb/{row}", _asking(self.thumb), methods=["GET"]),
             Route("/sheet", _asking(self.sheet), methods=["GET"]),
             Route("/picture/{row}", _asking(self.picture), methods=["GET"]),

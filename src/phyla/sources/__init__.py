@@ -36,7 +36,9 @@ __all__ = [
     "scan",
 ]  # fmt: skip
 
-_READABLE = "a folder, .tar (.gz, .bz2, .xz), .zip, .parquet (a file or a folder of them), or .csv or .jsonl of paths"
+_READABLE = (
+    "a folder, .tar (.gz, .bz2, .xz), .zip, .parquet or .arrow (a file or a folder of them), or .csv or .jsonl of paths"
+)
 
 
 def open_source(path: str | Path) -> Source:
