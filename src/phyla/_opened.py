@@ -23,6 +23,11 @@ LOG = "edits.jsonl"
 Value = TypeVar("Value")
 
 
+# What phyla.json says, and of which type.
+_KINDS: dict[str, Any] = dict.fromkeys(("source", "images", "groups", "map", "audit", "spread", "effort"), str)
+_KINDS |= dict.fromkeys(("features", "reduced", "backbones"), list) | {"agreement": int | float, "spread_edits": int}
+
+
 class Opened:
     """The project in `folder`.
 
@@ -36,6 +41,18 @@ class Opened:
         self._reading = RLock()
         self._held: dict[str, tuple[Any, Any]] = {}
         self._edits: tuple[list[Edit], int] = [], 0  # of the log up to that byte
+        self._check()
+
+    def _check(self) -> None:
+        """Raise `PhylaError` where phyla.json says what it can't mean: it may be a stranger's."""
+        for what, value in self.store.meta().items():
+            kind = _KINDS.get(what, object)
+            parts = value if kind is list and isinstance(value, list) else ()
+            if value is not None and (not isinstance(value, kind) or not all(isinstance(part, str) for part in parts)):
+                raise PhylaError(
+                    f"{self.store.place}/phyla.json is damaged: {what} is {str(value)[:60]!r}.",
+                    "Restore it from a backup.",
+                )
 
     def _keep(self, what: str, made_of: Any, make: Callable[[], Value]) -> Value:
         """What `make` gives; made again when `made_of` is no longer what it was."""

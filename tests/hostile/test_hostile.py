@@ -149,6 +149,27 @@ def test_a_project_that_leads_elsewhere(run: Run, project: Project, key: str, tm
     )
 
 
+@pytest.mark.parametrize("value", [3, -1.5, True, ["x", 3], {"a": 1}, "x" * 5000], ids=repr)
+def test_a_project_of_other_types(run: Run, project: Project, value: Any, tmp_path: Path) -> None:
+    place = shutil.move(project.folder, tmp_path / "here" / "p")
+    told = json.loads((place / "phyla.json").read_text())
+    for key in (
+        "source",
+        "images",
+        "groups",
+        "features",
+        "reduced",
+        "backbones",
+        "agreement",
+        "map",
+        "audit",
+        "spread",
+    ):
+        (place / "phyla.json").write_text(json.dumps(told | {key: value}))
+        for argv in (("show", "p"), ("undo", "p")):
+            run(*argv)
+
+
 def test_a_recipe_that_leads_elsewhere(run: Run, project: Project, tmp_path: Path) -> None:
     place = shutil.move(project.folder, tmp_path / "here" / "p")
     for recipe in sorted(place.glob("[!s]*/*/recipe.json")):
