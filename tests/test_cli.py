@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import inspect
 import json
 import os
@@ -227,6 +228,16 @@ def test_an_interrupt_is_told_in_a_line(
     status, out, err = run("sort", photos, "-o", tmp_path / "p", "--backbone", "fake", "-q")
     assert (status, out) == (130, "")
     assert err.splitlines() == ["phyla: stopped. The same command goes on where it was."]
+
+
+def test_a_fault_of_the_disk_is_two_lines(run: Run, project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO), "/photos/1.png")
+
+    monkeypatch.setattr(Project, "show", fail)
+    status, out, err = run("show", project.folder)
+    assert (status, out) == (2, "")
+    assert err.splitlines()[0] == "phyla: /photos/1.png: Input/output error." and len(err.splitlines()) == 2
 
 
 def test_a_fault_of_our_own_is_not_hidden(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

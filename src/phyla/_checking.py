@@ -158,13 +158,13 @@ def _of_sums(store: Store, files: list[str], unchecked: list[str], progress: Pro
         for name in files:
             try:
                 digest = sum_of(store, name, read)
-                said = _read(store, f"sums/{name}")
+                said = _read(store, f"sums/{name}") or b""
             except FileNotFoundError:  # a writer has just removed it
                 continue
             except OSError as fault:
                 yield Fault(name, f"can't be read: {fault.strerror or fault}")
                 continue
-            if said is None:
+            if not said.strip(b"\0"):  # an empty one is what losing power leaves
                 unchecked += [name] if not name.startswith("near/") else []
                 if why := _unreadable(store, name):
                     yield Fault(name, why)

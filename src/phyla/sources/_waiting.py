@@ -43,7 +43,7 @@ def apart(what: str, work: Callable[[], Value]) -> Value:
         except BaseException as fault:
             faults.append(fault)
 
-    thread = Thread(target=run, name=f"phyla {what}", daemon=True)
+    thread = Thread(target=run, name=f"reading {what}", daemon=True)
     with waiting(what):
         thread.start()
         thread.join()
@@ -56,7 +56,7 @@ def _watch() -> None:
     global _watcher
     with _lock:
         if _watcher is None or not _watcher.is_alive():
-            _watcher = Thread(target=_look_on, name="phyla watching", daemon=True)
+            _watcher = Thread(target=_look_on, name="watching what is read", daemon=True)
             _watcher.start()
 
 
