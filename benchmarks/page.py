@@ -1,10 +1,10 @@
-"""The page at 1,000,000 images: first cards 2 s after its start, an edit in 5 to 31 ms (median of its kind), 770 MiB.
+"""The page at 1,000,000 images: first cards 1.3 s after its start, an edit in 3 to 21 ms (median of its kind), 773 MiB.
 
-`phyla show` takes 0.53 s, 1.15 s after edits (0.47 and 0.68 of CPU time). Memory (RSS) of the server: 431 MiB once the
-page is shown, 770 after edits, 396 of them mapped files. Milliseconds:
+`phyla show` takes 0.67 s, 0.73 s after edits (0.52 and 0.70 of CPU time). Memory (RSS) of the server: 431 MiB once the
+page is shown, 773 after edits, 396 of them mapped files; 957 at most. Milliseconds:
 
-    summary after an edit 195-303    cards after that 113-134    rows of all 17-40    points 84    alike 9
-    preview of a split 292           summary, cards again 1, 1   what to ask 1,623, again 343
+    summary after an edit 116-193    cards after that 61-89     rows of all 16-33    points 88    alike 11
+    preview of a split 152           summary, cards again 1, 1  what to ask 1,273, again 296
 
 2 cores, AMD EPYC; Python 3.11, Starlette 1.10; 5 trials beside other work (load 5), 2026-11-22.
 
