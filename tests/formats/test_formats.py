@@ -139,7 +139,6 @@ def test_grouping_anew(old: Old) -> None:
     assert set(project.names.values()) == {'Äpfel / "rot"', "leaves", "sky 🙂"}
 
 
-@pytest.mark.skipif(not hasattr(Project, "check"), reason="there is no check yet")
 def test_check_is_clean(old: Old) -> None:
     for _ in range(2):
         assert not Project(old.folder).check()["faults"]

@@ -231,6 +231,7 @@ class TestAsking:
         of_all = project.suggest(9, method=method)
         monkeypatch.setattr(_people, "_MANY", 50)
         monkeypatch.setattr(_people, "_AMONG", 120)  # that is all
+        monkeypatch.setattr(_people, "_NEAR", 20)
         if method not in ("hierarchical", "typical"):  # cells move by the digits that half precision takes away
             assert {a["id"] for a in of_all} == {a["id"] for a in project.suggest(9, method=method)}
         shutil.rmtree(project.folder / "neighbors", ignore_errors=True)

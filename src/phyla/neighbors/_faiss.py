@@ -24,27 +24,35 @@ def prepare(X: NDArray[np.float32], k: int, metric: str) -> NDArray[np.float32]:
 
 
 def search(
-    index: Any, X: NDArray[np.float32], k: int, metric: str, n_jobs: int
+    index: Any, X: NDArray[np.float32], k: int, metric: str, n_jobs: int, order: NDArray[np.int32] | None = None
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """The k nearest of each row of X in an index of squared distances that holds X itself in order."""
+    """The k nearest of each row of X in an index of squared distances that holds X itself in order.
+
+    order : the rows as they are to be asked for, by default as they come; those after each other should be near.
+    """
     import faiss
 
-    def block(start: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        faiss.omp_set_num_threads(1)  # of this thread
-        squared, which = index.search(X[start : start + _BLOCK], k + 1)
-        # The row itself goes; among exact copies it may not have been found first, or at all: then the last goes.
-        own = which == np.arange(start, start + len(which))[:, None]
-        own[~own.any(1), -1] = True
-        return which[~own].reshape(-1, k), squared[~own].reshape(-1, k)
+    order = np.arange(len(X), dtype=np.int32) if order is None else order
 
-    threads = faiss.omp_get_max_threads()
+    def block(start: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        faiss.omp_set_num_threads(1)  # of this thread
+        rows = order[start : start + _BLOCK]
+        squared, which = index.search(X[rows], k + 1)
+        # The row itself goes; among exact copies it may not have been found first, or at all: then the last goes.
+        own = which == rows[:, None]
+        own[~own.any(1), -1] = True
+        return which[~own].reshape(-1, k).astype(np.int32), squared[~own].reshape(-1, k)
+
+    indices, squared = np.empty((len(X), k), np.int32), np.empty((len(X), k), np.float32)
+    starts, threads = range(0, len(X), _BLOCK), faiss.omp_get_max_threads()
     try:
-        found = list(run(block, range(0, len(X), _BLOCK), n_jobs))
+        for start, (near, away) in zip(starts, run(block, starts, n_jobs), strict=True):
+            rows = order[start : start + _BLOCK]
+            indices[rows], squared[rows] = near, away
     finally:
         faiss.omp_set_num_threads(threads)
-    indices = np.concatenate([i for i, _ in found]).astype(np.int32)
-    squared = np.maximum(np.concatenate([s for _, s in found]), 0)
-    return indices, squared / 2 if metric == "cosine" else np.sqrt(squared)
+    np.maximum(squared, 0, out=squared)
+    return indices, np.divide(squared, 2, out=squared) if metric == "cosine" else np.sqrt(squared, out=squared)
 
 
 def search_others(index: Any, X: NDArray[np.float32], k: int, n_jobs: int) -> tuple[NDArray[np.int32], NDArray]:
