@@ -139,8 +139,7 @@ def whole_folder(folder: Path, force: bool) -> Iterator[Path]:
 def write_rows(rows: Mapping[str, NDArray[Any]], path: Path, force: bool) -> int:
     """Write columns to a .csv or .parquet, aside first and then renamed. Returns the number of rows."""
     refuse_to_overwrite(path, force)
-    with beside(path) as folder:
-        aside = folder / "rows"
+    with put_at(path) as aside:
         if path.suffix.lower() == ".csv":
             with aside.open("w", newline="", encoding="utf-8") as file:
                 writer = csv.writer(file)
@@ -153,7 +152,6 @@ def write_rows(rows: Mapping[str, NDArray[Any]], path: Path, force: bool) -> int
             import pyarrow.parquet as pq
 
             pq.write_table(pa.table(dict(rows)), aside)
-        aside.replace(path)
     return len(rows["uri"])
 
 

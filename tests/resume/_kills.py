@@ -137,6 +137,7 @@ def export(place: Path) -> None:
     project = Project(place / "project")
     for name, copy in (("out.csv", False), ("out.parquet", False), ("links", False), ("copies", True)):
         project.export(place / name, copy=copy, force=True)
+    project.export(place / "shards", kind="webdataset", force=True)
     project.predict(place / "photos", place / "predicted.csv", threads=1, force=True)
 
 
@@ -154,7 +155,7 @@ OPERATIONS = {
     "audit": Operation(audit, "labelled"),
     "edits": Operation(edits, "sorted"),
     "predict": Operation(predict, "nothing", ("new.csv", "new.parquet")),
-    "export": Operation(export, "labelled", ("out.csv", "out.parquet", "links", "copies", "predicted.csv")),
+    "export": Operation(export, "labelled", ("out.csv", "out.parquet", "links", "copies", "shards", "predicted.csv")),
 }
 
 
