@@ -37,7 +37,7 @@ def test_one_file_one_name(room: str, name: str) -> None:
 
 def test_names_are_files_without_an_underscore() -> None:
     assert {"kmeans", "vote"} <= set(plugins.names("cluster"))
-    assert plugins.names("engine") == ["local"]
+    assert plugins.names("engine") == ["local", "ray"]
     assert not [name for _, name in BUILT_IN if name.startswith("_")]
 
 
