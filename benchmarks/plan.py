@@ -5,7 +5,7 @@
 As the engines work: shards are handed out in order, to whoever is free, but none before all up to the `window`-th
 before it are done, for results are taken in order. A shard takes its images' CPU time, more or less (pictures differ),
 over the speed of its worker; a lost worker's shard is begun anew by the next, and a new worker comes some minutes
-later. On one core this takes 16 s. Seeds are fixed. `tests/engine/test_plan.py` compares it with runs of the engine.
+later. On one core this takes 16 s. Seeds are fixed. `tests/engine/test_plan.py` compares it with the engines.
 """
 
 from __future__ import annotations

@@ -1,15 +1,16 @@
-"""The simulation of the plan for a billion images, against runs of the local engine."""
+"""The simulation of the plan for a billion images, against the engines and what can be reckoned."""
 
 from __future__ import annotations
 
 import importlib.util
+import threading
 from pathlib import Path
-from time import perf_counter, sleep
 from typing import Any
 
 import numpy as np
 import pytest
 
+from phyla.engine import ray as engine_of_ray
 from phyla.engine.local import run
 
 WORKERS = 3
@@ -25,19 +26,25 @@ def plan() -> Any:
     return module
 
 
-@pytest.mark.parametrize("first", [0.02, 0.6])
-def test_it_foretells_a_run(plan: Any, first: float) -> None:
-    """A slow task at the head holds up what lies more than a window behind it: 0.6 s and then 0.3 more."""
-    work = np.append(first, np.random.default_rng(0).uniform(0.005, 0.025, 72))
-    even, window = np.ones(WORKERS), plan.WINDOW * WORKERS
-    told, unbounded = plan.makespan(work, even, window), plan.makespan(work, even, len(work))
-    begun = perf_counter()
-    for _ in run(sleep, work.tolist(), WORKERS):
+def test_as_many_are_under_way_as_in_a_run(plan: Any) -> None:
+    """While the first task lasts the engine begins as many others as the simulation has it begin."""
+    window, begun, enough = plan.WINDOW * WORKERS, list[int](), threading.Event()
+    begun_beside_the_first = []
+
+    def work(task: int) -> None:
+        begun.append(task)
+        if len(begun) == window:
+            enough.set()
+        if task == 0:
+            assert enough.wait(60), "fewer"
+            begun_beside_the_first.append(len(begun))
+
+    for _ in run(work, range(200), WORKERS):
         pass
-    took = perf_counter() - begun
-    assert told * 0.99 < took < told * 1.25 + 0.1, f"took {took:.2f} s, foretold {told:.2f}"
-    if first > 0.1:
-        assert told > unbounded + 0.2, f"foretold {told:.2f}, without a window {unbounded:.2f}"
+    assert begun_beside_the_first == [window], "more"
+    told = plan.makespan(np.array([100.0] + [1.0] * 199), np.ones(WORKERS), window)
+    assert told == 100 + np.ceil((200 - window) / WORKERS)
+    assert plan.WINDOW == engine_of_ray._IN_FLIGHT
 
 
 def test_what_can_be_reckoned(plan: Any) -> None:

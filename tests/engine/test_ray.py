@@ -137,6 +137,15 @@ class TestSort:
         assert axes[0] == axes[1] == axes[2]
         assert told[0] == told[1] == told[2]
 
+    def test_rows_are_assigned_by_workers(
+        self, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Those that are no landmarks."""
+        monkeypatch.setattr("phyla.cluster._landmarks.LANDMARKS", 60)
+        monkeypatch.setattr("phyla.cluster._landmarks._BLOCK", 16)
+        told = [content(sort(photos, tmp_path / engine, **QUICK, engine=engine).folder) for engine in ("local", "ray")]
+        assert told[0] == told[1]
+
     def test_pictures_are_measured_by_workers(self, photos: Path, tmp_path: Path) -> None:
         told = []
         for engine in ("local", "ray"):
