@@ -137,9 +137,7 @@ class TestSort:
         assert axes[0] == axes[1] == axes[2]
         assert told[0] == told[1] == told[2]
 
-    def test_rows_are_assigned_by_workers(
-        self, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_rows_are_assigned_by_workers(self, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Those that are no landmarks."""
         monkeypatch.setattr("phyla.cluster._landmarks.LANDMARKS", 60)
         monkeypatch.setattr("phyla.cluster._landmarks._BLOCK", 16)
