@@ -17,8 +17,9 @@ object for each line.
 """
 
 from phyla.store._features import Features
-from phyla.store._files import FORMAT, Busy, Store, plain, read_line
+from phyla.store._files import FORMAT, Busy, Store, plain
 from phyla.store._lance import LANCE, LanceFeatures, lance_package
+from phyla.store._lines import read_line
 from phyla.types import PhylaError
 
 __all__ = [

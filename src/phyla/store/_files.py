@@ -6,7 +6,6 @@ import errno
 import io
 import json
 import os
-import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -19,6 +18,7 @@ import numpy as np
 from blake3 import blake3
 from numpy.typing import NDArray
 
+from phyla.store._lines import add_line, read_line, written
 from phyla.store._remote import Remote, is_remote
 from phyla.types import PhylaError, Recipe
 
@@ -26,7 +26,6 @@ FORMAT = 2
 _PATIENCE = 10.0  # seconds that a log is waited for
 _META = "phyla.json"
 _SUMS = "sums"  # the folder of the checksums: that of NAME is sums/NAME
-_SUM = b', "sum": "'  # what comes before the checksum of a line of a log
 # From each older format to the next: a function that changes the folder and returns the new phyla.json. All that is
 # read must be readable before, for a project that is only looked at is not changed.
 _MIGRATIONS: dict[int, Callable[[Path, dict[str, Any]], dict[str, Any]]] = {
@@ -398,13 +397,13 @@ class Store:
 
     def append(self, name: str, value: Mapping[str, Any]) -> None:
         """Add one line of JSON to a log, durable when this returns. A torn last line of a killed writer is dropped."""
-        line = _with_sum(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()) + b"\n"
+        line = written(value)
         if self.remote:
             # A line is an object of its own: no object can be added to.
             number = self._lines_here(name)
             if not self.remote.create(f"{name}/{number:08}.json", line):
                 raise Busy(f"Another process is writing {name} of {self.place}.", "Try again in a moment.")
-        _add(self.folder / name, line)
+        add_line(self.folder / name, line)
 
     def _lines_here(self, name: str) -> int:
         path = self.folder / name
@@ -414,7 +413,7 @@ class Store:
         """Bring the lines here that others wrote."""
         assert self.remote
         for part in self.remote.names(name)[self._lines_here(name) :]:
-            _add(self.folder / name, self.remote.read(f"{name}/{part}"))
+            add_line(self.folder / name, self.remote.read(f"{name}/{part}"))
 
     def _look(self, name: str) -> Path:
         """Where a log lies on this machine, as it is now."""
@@ -452,36 +451,6 @@ def _refuse_outside(name: str) -> None:
     """Raise `PhylaError` where a name, of a stranger's phyla.json say, leads out of the project."""
     if not isinstance(name, str) or name.startswith("/") or {"..", "\0"} & {*name.split("/"), *name}:
         raise PhylaError(f"{name!r} can't be the name of a file in a project.", "Restore phyla.json from a backup.")
-
-
-def _with_sum(line: bytes) -> bytes:
-    """A line of a log with its checksum for its last entry."""
-    return line[:-1] + _SUM + blake3(line).hexdigest(4).encode() + b'"}'
-
-
-def read_line(line: bytes) -> dict[str, Any] | None:
-    """What a line of a log says; None for a damaged one. Lines from before there were checksums have none."""
-    try:
-        told = dict(json.loads(line))
-    except (ValueError, TypeError, RecursionError):
-        return None
-    text, mark, _ = line.rpartition(_SUM)
-    if told.pop("sum", None) is None:  # or it has one, but not under its name any more
-        return None if re.search(rb'"[0-9a-f]{8}"}$', line) else told
-    return told if mark and line == _with_sum(text + b"}") else None
-
-
-def _add(path: Path, line: bytes) -> None:
-    """Add a line to a file, durable when this returns, after its last whole one."""
-    with path.open("ab+") as file:
-        if size := file.tell():
-            file.seek(size - 1)
-            if file.read(1) != b"\n":
-                file.seek(0)
-                file.truncate(file.read().rfind(b"\n") + 1)
-        file.write(line)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def plain(fault: OSError, place: str, elsewhere: str = "Name another folder with --project.") -> PhylaError:
