@@ -76,7 +76,7 @@ def main(photos: str, project: str) -> None:
     sort(photos, project, backbone=["fake"], groups=3, threads=2, report=False, engine="ray")
 
 
-def nodes(tasks: int = 150) -> None:
+def nodes(tasks: int = 100) -> None:
     """Tell which process did each task, of a cluster of one core that gets two more and loses them again."""
     from ray.cluster_utils import Cluster
 

@@ -91,8 +91,9 @@ class TestRun:
 
 
 def test_no_ray_at_the_address(photos: Path, tmp_path: Path) -> None:
-    """In another process: Ray runs in this one."""
-    code = f"import phyla; phyla.sort({str(photos)!r}, {str(tmp_path / 'p')!r}, engine='ray://127.0.0.1:9', quiet=True)"
+    """In another process: Ray runs in this one. There it does not wait for half a minute."""
+    code = "import phyla, ray.util.client.worker as w; w.INITIAL_TIMEOUT_SEC = w.MAX_TIMEOUT_SEC = 0.1;"
+    code += f"phyla.sort({str(photos)!r}, {str(tmp_path / 'p')!r}, engine='ray://127.0.0.1:9', quiet=True)"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert "PhylaError: Ray can't be reached at ray://127.0.0.1:9" in told.stderr
 
@@ -102,7 +103,7 @@ def test_nodes_come_and_go() -> None:
     told = subprocess.run([sys.executable, _away.__file__], env=env, capture_output=True, text=True, timeout=180)
     processes, _, node = told.stdout.splitlines()[-1].rpartition(" ")
     done = json.loads(processes)
-    assert len(done) == 150 and None not in done, "each task once, in order"
+    assert len(done) == 100 and None not in done, "each task once, in order"
     assert len(set(done)) >= 3, "those that joined worked too"
     assert node == "None", "they were lost before the end"
 

@@ -77,8 +77,9 @@ class TestWay:
         for row in (0, 17, 199):
             assert_allclose(fitted.predict_proba(X[row : row + 1])[0], every[row], atol=1e-4)
 
-    def test_same_seed_same_bytes_for_any_number_of_threads(self, name: str) -> None:
-        X, of = blobs(5000, d=6)  # more than two parts
+    def test_same_seed_same_bytes_for_any_number_of_threads(self, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(shared, "_PART", 64)
+        X, of = blobs(400, d=6)  # of several parts
         y = asked(of, 5)
         one, three = (way(name)(n_jobs=j, random_state=2).fit(X, y, of).predict_proba(X) for j in (1, 3))
         assert one.tobytes() == three.tobytes()
