@@ -63,6 +63,11 @@ def refuse_to_overwrite(path: Path, force: bool) -> None:
         raise PhylaError(f"{path} is there already.", "Give another name, or --force to replace it.")
 
 
+def _hidden(path: Path) -> Path:
+    whole = Path(os.path.abspath(path))
+    return whole.with_name(f".{whole.name}.phyla")
+
+
 @contextmanager
 def beside(path: Path) -> Iterator[Path]:
     """A hidden folder beside `path` to write in until all is there; what keeps the disk from that is told plainly.
@@ -71,8 +76,7 @@ def beside(path: Path) -> Iterator[Path]:
     """
     import filelock
 
-    folder = Path(os.path.abspath(path))
-    folder = folder.with_name(f".{folder.name}.phyla")
+    folder = _hidden(path)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with filelock.FileLock(folder / "lock", timeout=0):
@@ -121,6 +125,9 @@ def whole_folder(folder: Path, force: bool) -> Iterator[Path]:
     is_full = is_there and any(path.name != f".{place.name}.phyla" for path in folder.iterdir())
     if is_full and not force:
         raise PhylaError(f"{folder} is not empty.", "Name another folder, or give --force to add to it.")
+    if is_there and _hidden(folder).exists():
+        with beside(folder):  # a run was killed when all was there but this
+            pass
     with beside(place) as aside:
         if is_full:
             yield folder

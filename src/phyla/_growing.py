@@ -18,7 +18,7 @@ from phyla import plugins
 from phyla._spreading import extend
 from phyla._steps import Steps, clusterer_of, digest, fitted_arrays, folders_of, restore, some
 from phyla.backbones import Card, Network
-from phyla.cluster import drift, leading
+from phyla.cluster import LANDMARKS, drift, leading
 from phyla.engine import limited
 from phyla.neighbors import nearest_of
 from phyla.sources import Source
@@ -78,7 +78,8 @@ class Wanted:
         grouper = plugins.load("cluster", self.method)
         params = {"n_clusters": self.groups} | grouper.EFFORT.get(self.effort, {})
         known = {"domains": _domains(images)} if self.domains else {}
-        told = (f"{name} {sha256(repr(v.tolist()).encode()).hexdigest()}" for name, v in known.items())
+        told = [f"{name} {sha256(repr(v.tolist()).encode()).hexdigest()}" for name, v in known.items()]
+        told += [f"landmarks {LANDMARKS}"] if len(images) > LANDMARKS else []
         return Recipe("groups", self.method, params, (*reduced, *told), grouper.VERSION, self.seed), known
 
 

@@ -129,6 +129,14 @@ class TestTree:
         copied = tmp_path / "out/apples/red_007.png"
         assert not copied.is_symlink() and copied.read_bytes() == (photos / "red_007.png").read_bytes()
 
+    def test_what_a_killed_run_left_goes_with_the_next(self, project: Project, tmp_path: Path) -> None:
+        """One that was killed when all was in its place but what it was made in."""
+        project.export(tmp_path / "out")
+        (tmp_path / ".out.phyla").mkdir()
+        (tmp_path / ".out.phyla/lock").touch()
+        project.export(tmp_path / "out", force=True)
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "project"]
+
     def test_left_out_files_lie_apart_and_unreadable_ones_nowhere(self, make_photos: Callable, tmp_path: Path) -> None:
         folder = make_photos(tmp_path / "some", each=10)
         (folder / "empty.png").touch()
