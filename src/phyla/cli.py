@@ -435,8 +435,9 @@ def _methods(args: argparse.Namespace) -> Any:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command: 0, 1 where `check` finds faults, 2 for a fault the user can mend, 130 or 143 if told to stop."""
     args = _parser().parse_args(argv)
+    told_to: list[int] = []
     try:
-        with _stoppable():
+        with _stoppable(told_to):
             told, plain = args.run(args)
             _print(json.dumps(told, indent=1, ensure_ascii=False) if args.json else plain(told))
             if getattr(args, "open", False):
@@ -449,9 +450,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if fault.hint:
             print(_harmless(f"  {fault.hint}"), file=sys.stderr)
         return 2
-    except KeyboardInterrupt as stop:
+    except KeyboardInterrupt:
         print("phyla: stopped. The same command goes on where it was.", file=sys.stderr)
-        return stop.args[0] if stop.args else 128 + signal.SIGINT
+        return 128 + (told_to or [signal.SIGINT])[0]
     except OSError as fault:  # of the disk or a network, which no code of ours can mend
         if fault.errno is None:
             raise
@@ -476,13 +477,17 @@ def run() -> NoReturn:
 
 
 @contextmanager
-def _stoppable() -> Iterator[None]:
-    """Have SIGTERM stop a command as Ctrl-C does: every `with` and `finally` runs. A second one ends it at once."""
+def _stoppable(told_to: list[int]) -> Iterator[None]:
+    """Have SIGTERM stop a command as Ctrl-C does: every `with` and `finally` runs. A second one ends it at once.
+
+    The signal is appended to `told_to`: on its way the interrupt may become another (Ray's).
+    """
 
     def stop(number: int, frame: Any) -> None:
         for each in caught:
             signal.signal(each, lambda number, frame: os._exit(128 + number))
-        raise KeyboardInterrupt(128 + number)
+        told_to.append(number)
+        raise KeyboardInterrupt
 
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -98,6 +98,20 @@ def test_no_ray_at_the_address(photos: Path, tmp_path: Path) -> None:
     assert "PhylaError: Ray can't be reached at ray://127.0.0.1:9" in told.stderr
 
 
+def test_sigterm_is_still_ours(photos: Path, tmp_path: Path) -> None:
+    """A stopped command says how to go on, and ends as one that was stopped."""
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p), "PHYLA_FAKE_SECONDS": "1"}
+    words = ["sort", str(photos), "-o", str(tmp_path / "p"), "--backbone", "fake", "-k", "3", "--engine", "ray"]
+    run = subprocess.Popen([sys.executable, "-m", "phyla", *words, "--threads", "2"], env=env, stderr=subprocess.PIPE)
+    until = time.monotonic() + 90
+    while not list(tmp_path.glob("p/features/*/recipe.json")) and time.monotonic() < until:
+        time.sleep(0.05)
+    time.sleep(0.5)  # the first pictures are under way
+    run.terminate()
+    told = run.communicate(timeout=60)[1].decode()
+    assert run.returncode == 143 and "The same command goes on where it was." in told, told
+
+
 def test_nodes_come_and_go() -> None:
     env = os.environ | {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
     told = subprocess.run([sys.executable, _away.__file__], env=env, capture_output=True, text=True, timeout=180)

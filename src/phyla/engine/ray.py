@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
@@ -106,6 +108,7 @@ def _started(workers: int, address: str | None) -> Any:
     os.environ.setdefault("RAY_worker_niceness", "0")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing leaves the machine unasked
     address = address or os.environ.get("RAY_ADDRESS")
+    on_stop = signal.getsignal(signal.SIGTERM)
     here: dict[str, Any] = {} if address else {"num_cpus": workers, "include_dashboard": False}
     try:
         ray.init(address or "local", log_to_driver=False, logging_level=logging.ERROR, **here)
@@ -115,4 +118,6 @@ def _started(workers: int, address: str | None) -> Any:
             f"Ray can't be reached {where}: {str(fault).splitlines()[0] if str(fault) else type(fault).__name__}.",
             "Check the address, that $RAY_AUTH_TOKEN is the cluster's, and its versions of Ray and Phyla.",
         ) from fault
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, on_stop)  # Ray puts its own there
     return ray
