@@ -77,7 +77,7 @@ def make(folder: Path, n: int) -> None:
             source=str(folder / "photos"), images="images/made.parquet", backbones=["made"] * NETWORKS, features=[],
             reduced=reduced, groups=groups, agreement=0.5, map=points, audit="audit/made.json",
         )  # fmt: skip
-        build_index(store, reduced, n, 1, Progress(quiet=True))
+        build_index(store, reduced, n, map, Progress(quiet=True))
         Project(folder).prepare()  # as `sort` does at its end
 
 

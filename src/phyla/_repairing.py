@@ -259,9 +259,8 @@ class _Mending:
             case "spread":
                 self._spread(unit)
             case "index":
-                build_index(
-                    self.store, self.meta["reduced"], len(self.project.images), self.threads, self.steps.progress
-                )
+                n = len(self.project.images)
+                build_index(self.store, self.meta["reduced"], n, self.steps.run, self.steps.progress)
             case "report.html":
                 draw(self.project, self.steps.progress)
             case _:

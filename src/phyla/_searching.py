@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
@@ -318,8 +318,30 @@ def _shard(store: Store, stage: str, number: int) -> Shard:
     return Shard(*(store.array(f"{stage}/{number:05}.{part}.npy", mmap=True) for part in _PARTS))
 
 
-def build_index(store: Store, reduced: Sequence[str], n: int, threads: int, progress: Progress) -> None:
-    """Make the index over n images where it is missing or damaged; shards that are whole stay."""
+@dataclass(frozen=True)
+class _Write:
+    """Writes a shard of an index, in this process or another: its number, its first row, and the first of the next."""
+
+    store: Store
+    stage: str
+    reduced: Sequence[str]
+    centers: NDArray[np.float32]
+
+    def __call__(self, task: tuple[int, int, int]) -> int:
+        number, first, last = task
+        shard = shard_of(_halves(self.store, self.reduced, np.arange(first, last)), first, self.centers)
+        for part in _PARTS:
+            self.store.write_array(f"{self.stage}/{number:05}.{part}.npy", getattr(shard, part))
+        return last - first
+
+
+def build_index(
+    store: Store, reduced: Sequence[str], n: int, run: Callable[..., Iterator[int]], progress: Progress
+) -> None:
+    """Make the index over n images where it is missing or damaged; shards that are whole stay.
+
+    `run(function, tasks)` makes them, a shard a task: an engine's.
+    """
     if open_index(store, reduced, n):
         return
     stage = store.stage(_recipe(reduced, n))
@@ -328,14 +350,11 @@ def build_index(store: Store, reduced: Sequence[str], n: int, threads: int, prog
         learnt = centers_of(_halves(store, reduced, sample_of(n)), n_cells(n))
     if not _holds(store, f"{stage}/centers.npy", learnt):
         store.write_array(f"{stage}/centers.npy", learnt)
-    with progress("indexing", n, n) as advance:
-        for number in range(-(-n // _SHARD)):
-            first, last = number * _SHARD, min((number + 1) * _SHARD, n)
-            if not _is_whole(store, stage, number, first, last, learnt.shape):
-                shard = shard_of(_halves(store, reduced, np.arange(first, last)), first, learnt, threads)
-                for part in _PARTS:
-                    store.write_array(f"{stage}/{number:05}.{part}.npy", getattr(shard, part))
-            advance(last - first)
+    shards = [(number, first, min(first + _SHARD, n)) for number, first in enumerate(range(0, n, _SHARD))]
+    lacking = [shard for shard in shards if not _is_whole(store, stage, *shard, learnt.shape)]
+    with progress("indexing", sum(last - first for _, first, last in lacking), n) as advance, limited(1):
+        for rows in run(_Write(store, stage, reduced, learnt), lacking):
+            advance(rows)
     store.write_array(f"{stage}/measured.npy", calibrate(_mapped(store, stage, n)))
     store.write(f"{stage}/done", b"")
     for other in store.names("index"):  # of former vectors, and quickly made again

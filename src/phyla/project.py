@@ -199,7 +199,7 @@ class Project(Explaining):
                 **told | {"map": told["map"] if report else None},
             )  # fmt: skip
             if len(images) >= INDEXED:
-                build_index(self.store, told["reduced"], len(images), threads, steps.progress)
+                build_index(self.store, told["reduced"], len(images), steps.run, steps.progress)
                 self.prepare()
             if growth:
                 growth.tidy(told)

@@ -159,6 +159,13 @@ class TestSort:
         told = [content(sort(photos, tmp_path / engine, **QUICK, engine=engine).folder) for engine in ("local", "ray")]
         assert told[0] == told[1]
 
+    def test_the_index_is_made_by_workers(self, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("phyla.project.INDEXED", 100)
+        monkeypatch.setattr("phyla._searching._SHARD", 50)
+        told = [content(sort(photos, tmp_path / engine, **QUICK, engine=engine).folder) for engine in ("local", "ray")]
+        assert told[0] == told[1]
+        assert sum(name.endswith("vectors.npy") and name.startswith("index/") for name in told[0]) == 3
+
     def test_pictures_are_measured_by_workers(self, photos: Path, tmp_path: Path) -> None:
         told = []
         for engine in ("local", "ray"):
