@@ -55,7 +55,7 @@ def check(place: str | Path, *, repair: bool = False, threads: int | None = None
     progress = Progress(quiet)
     listed = _listed(store)
     files, unchecked = [name for name in listed if _is_ours(name)], list[str]()
-    faults = list(_of_sums(store, files, unchecked, progress))
+    faults = list(_of_sums(store, {name: listed[name] for name in files}, unchecked, progress))
     faults += _of_log(store)
     faults += _of_lance(store, listed)
     known = {fault.file for fault in faults}
@@ -143,10 +143,9 @@ def sum_of(store: Store, name: str, advance: Callable[[int], object] = lambda n:
 # ---- checksums
 
 
-def _of_sums(store: Store, files: list[str], unchecked: list[str], progress: Progress) -> Iterator[Fault]:
+def _of_sums(store: Store, files: dict[str, int], unchecked: list[str], progress: Progress) -> Iterator[Fault]:
     """Files that are not what their checksums say. Those without one are read as what they are."""
-    sizes = _listed(store) if not store.remote else {}
-    total = sum(sizes.get(name, 0) for name in files) // _MB + 1
+    total = sum(files.values()) // _MB + 1
     done = 0
     with progress("checking", total, total, "MB") as advance:
 

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import io
-import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
-from threading import get_ident
 from typing import Any
 
 import numpy as np
-from blake3 import blake3
 from numpy.typing import NDArray
 
 from phyla._opened import Opened
 from phyla._tree import Tree, divide, in_line
 from phyla.audit import MEASURE_VERSION
 from phyla.cluster import leading
-from phyla.store import plain
+from phyla.store import Store, plain
 from phyla.types import UNSORTED, PhylaError, Recipe
 
 Rows = NDArray[np.int32]
@@ -56,31 +53,12 @@ class Now:
     suggestions: dict[int, str]
 
 
-def _write_blocks(path: Path, n: int, blocks: Iterable[NDArray[np.floating]]) -> None:
-    # What a killed process leaves goes with the next writer; who has to share `tmp/` with one may have to begin again.
-    aside = path.parents[1] / "tmp" / f"{path.stem}.{os.getpid()}-{get_ident()}"
-    digest = blake3()
-    try:
-        for folder in (path.parent, aside.parent):
-            folder.mkdir(exist_ok=True)
-        with aside.open("wb") as file:
-
-            def put(data: Any) -> None:
-                file.write(data)  # `ndarray.tofile` tells nothing of a full disk
-                digest.update(data)
-
-            for number, block in enumerate(blocks):
-                if not number:
-                    header = {"descr": "<f2", "fortran_order": False, "shape": (n, block.shape[1])}
-                    np.lib.format.write_array_header_1_0(begin := io.BytesIO(), header)
-                    put(begin.getvalue())
-                put(np.ascontiguousarray(block, "<f2").data.cast("B"))
-        sums = path.parents[1] / "sums" / "near" / path.name
-        sums.parent.mkdir(parents=True, exist_ok=True)
-        sums.write_text(f"{digest.hexdigest(16)}\n", "ascii")
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
+def _write_blocks(folder: Path, name: str, n: int, blocks: Iterator[NDArray[np.floating]]) -> None:
+    """Where a store of its own keeps it: of a project that lies elsewhere, on this machine."""
+    first = next(blocks)
+    with Store(folder).streaming_array(name, (n, first.shape[1]), "<f2") as put:
+        for block in chain([first], blocks):
+            put(block)
 
 
 @dataclass(frozen=True)
@@ -134,7 +112,7 @@ class Shown(Opened):
 
         return self._on_disk(self._name_of_vectors, blocks)
 
-    def _on_disk(self, name: str, blocks: Callable[[], Iterable[NDArray[np.floating]]]) -> NDArray[np.float16]:
+    def _on_disk(self, name: str, blocks: Callable[[], Iterator[NDArray[np.floating]]]) -> NDArray[np.float16]:
         """The rows of `blocks` in half precision, made once and kept beside the project: it may be deleted.
 
         Made aside, and renamed: whoever makes it makes the same, so it needs no lock. Where the project can't be
@@ -145,18 +123,19 @@ class Shown(Opened):
             with self._reading:
                 if self._elsewhere is None and not path.exists():
                     with suppress(OSError):
-                        _write_blocks(path, len(self.images), blocks())
+                        _write_blocks(self.folder, f"near/{name}.npy", len(self.images), blocks())
                 if not path.exists():
                     path = self._write_elsewhere(path.name, blocks)
         return np.load(path, mmap_mode="r")  # mapped anew each time: what was touched does not pile up
 
-    def _write_elsewhere(self, name: str, blocks: Callable[[], Iterable[NDArray[np.floating]]]) -> Path:
+    def _write_elsewhere(self, name: str, blocks: Callable[[], Iterator[NDArray[np.floating]]]) -> Path:
         place = gettempdir()
         try:
             self._elsewhere = self._elsewhere or TemporaryDirectory(prefix="phyla-")
-            path = Path(place := self._elsewhere.name, "near", name)
+            folder = Path(place := self._elsewhere.name)
+            path = folder / name
             if not path.exists():
-                _write_blocks(path, len(self.images), blocks())
+                _write_blocks(folder, name, len(self.images), blocks())
         except OSError as fault:
             raise plain(fault, place, "Have TMPDIR name a folder with room.") from fault
         return path

@@ -189,15 +189,19 @@ class Store:
         _refuse_outside(name)
         aside = self._aside(name)
         digest = blake3()
-        with aside.open("wb") as file:
+        try:
+            with aside.open("wb") as file:
 
-            def put(piece: Any) -> None:
-                file.write(piece)
-                digest.update(piece)
+                def put(piece: Any) -> None:
+                    file.write(piece)
+                    digest.update(piece)
 
-            yield put
-            file.flush()
-            os.fsync(file.fileno())
+                yield put
+                file.flush()
+                os.fsync(file.fileno())
+        except BaseException:  # on a full disk it would take what little room there is
+            aside.unlink(missing_ok=True)
+            raise
         told, was = digest.hexdigest(16), self._noted(name)
         if was != [told]:
             self._note(name, [told, *was])  # killed before the next lines, the file is still what it was
