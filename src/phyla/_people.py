@@ -21,12 +21,11 @@ from phyla._needs import needs
 from phyla._opened import LOG
 from phyla._progress import Progress
 from phyla._spreading import spread
-from phyla._steps import Spaces, Steps, usable_threads, words_of
+from phyla._steps import Spaces, usable_threads
 from phyla._telling import draw
 from phyla.cluster import LANDMARKS
 from phyla.engine import LOCAL, check_engine, limited, open_engine
 from phyla.label import Said
-from phyla.label.zero_shot import TEMPLATES, class_vectors, name_groups, prompt_weights, refine
 from phyla.neighbors import nearest_neighbors
 from phyla.store import Busy
 from phyla.types import UNSORTED, PhylaError, Recipe
@@ -312,28 +311,9 @@ class People(Looking):
         -------
         list of dict : `group`, `name`, `sureness` (0..1), the surest first.
         """
-        wanted = list(dict.fromkeys(name.strip() for name in classes if name.strip()))
-        if len(wanted) < 2:
-            raise PhylaError("A guess needs two classes to choose from.", "Give their names.")
-        threads = usable_threads(threads)
-        with limited(threads):
-            found = words_of(self.store.meta(), self._current("features"), threads)
-            if found is None:
-                raise PhylaError(
-                    f"{' and '.join(self._current('backbones'))} can't read words.",
-                    "Sort with one that can: phyla sort PHOTOS --backbone openclip:ViT-B-32/laion2b_s34b_b79k",
-                )
-            stage, texts_of = found
-            texts = np.stack([texts_of([template.format(name) for template in TEMPLATES]) for name in wanted])
-            steps = Steps(self.store, threads, Progress(quiet=True))
-            pictures = np.concatenate(list(steps.features(stage, self.images.ids)))
-            answers, known = self._answers()
-            code = {name: i for i, name in enumerate(wanted)}
-            said = np.array([code.get(name, UNSORTED) for name in known] + [UNSORTED], np.int32)[answers]
-            proba = refine(pictures, class_vectors(texts, prompt_weights(pictures, texts)), said)
-            named = name_groups(proba, self.grouping.best)
-        order = np.argsort(-named.sureness, kind="stable").tolist()
-        told = [{"group": g, "name": wanted[named.name[g]], "sureness": float(named.sureness[g])} for g in order]
+        from phyla._guessing import guess
+
+        told = guess(self, *self._answers(), classes, usable_threads(threads))
         sure = [row for row in told if row["sureness"] >= 0.5]
         if apply and sure:
             with self._saying():
