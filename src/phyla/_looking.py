@@ -56,6 +56,7 @@ class Looking(Found):
             "groups": sum(group >= 0 for group in self._by_group),
             "unsorted": len(self.rows_of("unsorted")),
             "labelled": int((now.codes >= 0).sum()),
+            "waiting": int((~now.accepted & ~now.removed).sum()) if spread else 0,
             "answers": int((said.person >= 0).sum()),
             "can_undo": bool(in_force(edits)),
             "can_redo": self.redoable is not None,
@@ -303,10 +304,12 @@ class Looking(Found):
             self.store.update_meta(map=stage)
 
     def take(self, rows: NDArray[np.integer], format: str) -> Iterator[bytes]:
-        """The bytes of a file of these rows, and of the copies of them: "csv", "parquet", "zip" (a folder a class)."""
+        """The bytes of a file of these rows, and of the copies of them.
+
+        "csv" and "parquet" are tables, "zip" has a folder a class, "tar" is a shard of a WebDataset.
+        """
         if format not in FORMATS:
             raise PhylaError(f"There is no format {format!r}.", f"There is: {', '.join(FORMATS)}.")
         wanted = np.zeros(len(self.images) + 1, bool)  # the last stands for what can't be read
         wanted[rows] = True
-        kept = wanted[self._table["row"]]
-        return take_away({name: column[kept] for name, column in self.rows().items()}, self._fetch, format)
+        return take_away(self, wanted[self._table["row"]], format)

@@ -64,10 +64,8 @@ def pack(project: Opened, path: Path, kind: str, images: bool, copy: bool, force
 
     Reading takes most of the time. Held at once are a few images, or `_GROUP` bytes of them.
     """
-    known = _columns(project)
-    codes, classes = _classes(known)
-    known = {"label": codes, **known}
-    if not len(codes):
+    known, classes, _ = collection(project)
+    if not len(known["label"]):
         raise PhylaError("No image is left to export.", f"All are removed: phyla undo {project.store.place}")
     if kind == "parquet":
         refuse_to_overwrite(path, force)
@@ -75,13 +73,14 @@ def pack(project: Opened, path: Path, kind: str, images: bool, copy: bool, force
         _refuse_folder(path, force)
     elif not force:
         raise PhylaError(f"{path} is there already.", "Give another name, or --force to add a version to it.")
-    with Progress(quiet)("packing", len(codes), len(codes)) as advance:
+    n = len(known["label"])
+    with Progress(quiet)("packing", n, n) as advance:
 
         def read(row: int) -> bytes:
             return _read(project, known["uri"][row], known["id"][row])
 
         def read_all() -> Iterator[bytes]:
-            for data in open_engine(LOCAL)(read, range(len(codes)), usable_threads(None)):
+            for data in open_engine(LOCAL)(read, range(n), usable_threads(None)):
                 yield data
                 advance(1)
 
@@ -96,14 +95,17 @@ def pack(project: Opened, path: Path, kind: str, images: bool, copy: bool, force
             }
             with put_at(path) as aside:
                 writers[kind](packed, aside)
-    return len(codes)
+    return n
 
 
-def _columns(project: Opened) -> dict[str, NDArray[Any]]:
+def collection(project: Opened) -> tuple[dict[str, NDArray[Any]], list[str], NDArray[np.bool_]]:
+    """The columns of what is taken away, the classes that `label` counts into, and which of all files that are."""
     rows = project.rows()
     there = (rows["group"] != UNSORTED) & (rows["origin"] != "removed")
     ids = project.images.ids[project._table["row"][there]].astype(object)
-    return {"id": ids} | {name: column[there] for name, column in rows.items() if name != "fault"}
+    columns = {"id": ids} | {name: column[there] for name, column in rows.items() if name != "fault"}
+    codes, classes = _classes(columns)
+    return {"label": codes, **columns}, classes, there
 
 
 def _classes(columns: Columns) -> tuple[NDArray[np.int64], list[str]]:
@@ -170,22 +172,22 @@ def _webdataset(packed: Pack, folder: Path, name: str) -> None:
     shards = 0
     with ExitStack() as now:
         for number, (row, data) in enumerate(zip(packed.rows(), packed.images(), strict=True)):
-            label = row.pop("label")
-            members = {
-                suffix_of(data): data,
-                ".cls": str(label).encode(),
-                ".json": json.dumps(row, ensure_ascii=False).encode(),
-            }
             if shard is None or shard.offset + len(data) > _SHARD:
                 now.close()
                 place = folder / f"{plain}-{shards:06}.tar"
                 shard = now.enter_context(tarfile.open(place, "w", format=tarfile.USTAR_FORMAT))
                 shards += 1
-            for suffix, content in members.items():
-                member = tarfile.TarInfo(f"{number:09}{suffix}")  # of no time and no owner: equal bytes again
-                member.size = len(content)
-                shard.addfile(member, BytesIO(content))
+            put_sample(shard, number, row, data)
     _tell(packed, folder)
+
+
+def put_sample(shard: tarfile.TarFile, number: int, row: dict[str, Any], data: bytes) -> None:
+    label = row.pop("label")
+    told = json.dumps(row, ensure_ascii=False).encode()
+    for suffix, content in {suffix_of(data): data, ".cls": str(label).encode(), ".json": told}.items():
+        member = tarfile.TarInfo(f"{number:09}{suffix}")  # of no time and no owner: equal bytes again
+        member.size = len(content)
+        shard.addfile(member, BytesIO(content))
 
 
 # ---- FiftyOne: https://docs.voxel51.com/user_guide/import_datasets.html

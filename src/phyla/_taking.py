@@ -1,26 +1,42 @@
-"""What is taken away through the page: a table, or a folder a class in a .zip, piece by piece."""
+"""What is taken away through the page, piece by piece: a table, a folder a class in a .zip, a .tar to train from."""
 
 from __future__ import annotations
 
+import tarfile
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from phyla._export import _safe, suffix_of, write_rows
+from phyla._packing import Pack, collection, put_sample
 from phyla.types import UNSORTED, PhylaError
 
-FORMATS = {"csv": "text/csv; charset=utf-8", "parquet": "application/vnd.apache.parquet", "zip": "application/zip"}
+if TYPE_CHECKING:
+    from phyla._opened import Opened
+
+FORMATS = {
+    "csv": "text/csv; charset=utf-8",
+    "parquet": "application/vnd.apache.parquet",
+    "zip": "application/zip",
+    "tar": "application/x-tar",
+}
 _PIECE = 1 << 18
 
 
-def take_away(rows: Mapping[str, NDArray[Any]], read: Callable[[str], bytes], format: str) -> Iterator[bytes]:
-    """The bytes of a file of these `rows` (see `Opened.rows`)."""
+def take_away(project: Opened, kept: NDArray[np.bool_], format: str) -> Iterator[bytes]:
+    """The bytes of a file of those rows of `project.rows()` that are `kept`."""
+    if format == "tar":
+        yield from _samples(project, kept)
+        return
+    rows = {name: column[kept] for name, column in project.rows().items()}
     if format == "zip":
-        yield from _zipped(rows, read)
+        yield from _zipped(rows, project._fetch)
         return
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"phyla.{format}"
@@ -81,6 +97,21 @@ def _zipped(rows: Mapping[str, NDArray[Any]], read: Callable[[str], bytes]) -> I
                 target = f"{place}/{stem} ({number}){suffix}"
             taken.add(target.casefold())
             archive.writestr(target, data)
+            if len(pieces.held) >= _PIECE:
+                yield pieces.take()
+    yield pieces.take()
+
+
+def _samples(project: Opened, kept: NDArray[np.bool_]) -> Iterator[bytes]:
+    """One shard of a WebDataset, with the keys and the classes that `Project.export` gives."""
+    columns, classes, there = collection(project)
+    numbers = np.flatnonzero(kept[there])
+    rows = Pack({name: column[numbers] for name, column in columns.items()}, classes, lambda: iter(())).rows()
+    pieces = _Pieces()
+    with tarfile.open(fileobj=pieces, mode="w|", format=tarfile.USTAR_FORMAT) as shard:  # type: ignore[call-overload]
+        for number, row in zip(numbers.tolist(), rows, strict=True):
+            with suppress(OSError, PhylaError):  # gone since: the others still come
+                put_sample(shard, number, row, project._fetch(row["uri"]))
             if len(pieces.held) >= _PIECE:
                 yield pieces.take()
     yield pieces.take()

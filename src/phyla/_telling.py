@@ -15,7 +15,7 @@ from phyla._opened import Opened
 from phyla._progress import Progress
 from phyla._steps import COMPONENTS
 from phyla.cluster import EVIDENCE, score, typicality
-from phyla.types import UNSORTED, PhylaError
+from phyla.types import UNSORTED, Images, PhylaError
 
 
 def figures(project: Opened) -> dict[str, Any]:
@@ -93,15 +93,25 @@ def draw(project: Opened, progress: Progress) -> None:
         sure = np.where(labels.accepted, labels.codes, UNSORTED).astype(np.int32)
         grouping = replace(grouping, labels=sure, best=labels.codes, strength=labels.proba)
         names = dict(enumerate(labels.classes))
+    typical, kept = typicality(project.near, grouping.best), np.flatnonzero(~project.said.removed)
+    part = {name: getattr(grouping, name)[kept] for name in ("labels", "best", "strength")}
     with progress("drawing", 1, 1) as advance:
         page = render(
-            title=Path(told["source"]).name or "Images", summary=told, images=images, grouping=grouping, names=names,
-            typicality=typicality(project.near, grouping.best), points=project._array(points, "points"),
-            explanation=_explanation(project, told, len(tried)), evidence=tried, findings=project.findings,
+            title=Path(told["source"]).name or "Images", summary=told, images=_some(images, kept),
+            grouping=replace(grouping, **part), names=names, typicality=typical[kept],
+            points=project._array(points, "points")[kept], explanation=_explanation(project, told, len(tried)),
+            evidence=tried, n_groups=project.grouping.n_groups, findings=project.findings, spread=bool(project._spread),
             unreadable=[(u["uri"], u["reason"]) for u in told["unreadable_files"]],
         )  # fmt: skip
         project.store.write(project.report.name, page.encode("utf-8", "replace"))
         advance(1)
+
+
+def _some(images: Images, rows: NDArray[np.intp]) -> Images:
+    def open_row(row: int, at_least: int) -> NDArray[np.uint8]:
+        return images.open(int(rows[row]), at_least)
+
+    return Images(images.ids[rows], images.uris[rows], images.width[rows], images.height[rows], open_row)
 
 
 def _curve(project: Opened) -> list[list[float]]:
@@ -119,7 +129,7 @@ def _explanation(project: Opened, told: Mapping[str, Any], tried: int) -> str:
         why = f"the number of {tried} tried at which independent runs agreed best"
     text = (
         f"Each image was described by {seen}, compressed to {COMPONENTS} whitened axes a network, and grouped by "
-        f"the method “{told['method']}”{', with effort ' + effort if effort != 'default' else ''} into "
+        f"the method “{told['method']}”{', with effort ' + effort + ',' if effort != 'default' else ''} into "
         f"{told['groups']} groups, {why}. "
     )
     if spread := told["spread"]:

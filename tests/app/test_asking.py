@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -240,8 +241,26 @@ def test_export_of_a_selection(page: Page) -> None:
     parquet = page.client.post("/api/export", json={"of": "all", "format": "parquet"})
     assert pq.read_table(io.BytesIO(parquet.content)).num_rows == N
     page.refused("export", {"of": "all", "format": "exe"}, 400)
+    page.refused("export", {"of": "all", "format": "fiftyone"}, 400)
     page.refused("export", {"of": "group:77", "format": "csv"}, 404)
     page.refused("export", {"rows": [N], "format": "csv"}, 404)
+
+
+def test_a_shard_to_train_from(page: Page, tmp_path: Path) -> None:
+    """It holds what the command writes, but of the images that were chosen."""
+    page.say("name", group=1, name="a class")
+    page.say("remove", rows=[7])
+    page.project.export(tmp_path / "all", kind="webdataset")
+    with tarfile.open(tmp_path / "all/all-000000.tar") as tar:
+        whole = {member.name: tar.extractfile(member).read() for member in tar}  # type: ignore[union-attr]
+    answer = page.client.post("/api/export", json={"rows": [3, 7, 9, 110], "format": "tar"})
+    assert answer.headers["content-disposition"] == 'attachment; filename="project.tar"'
+    with tarfile.open(fileobj=io.BytesIO(answer.content)) as tar:
+        found = {member.name: tar.extractfile(member).read() for member in tar}  # type: ignore[union-attr]
+    assert len(found) == 9 and found.items() <= whole.items()
+    assert {json.loads(found[name])["uri"] for name in found if name.endswith(".json")} == {
+        str(page.project.images.uris[row]) for row in (3, 9, 110)
+    }
 
 
 def test_what_is_not_there(page: Page) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -295,7 +296,33 @@ def test_a_table_has_the_rows_of_what_was_chosen(shown: SimpleNamespace) -> None
     assert {row["name"] for row in rows} == {"first"}
 
 
+def test_a_shard_holds_the_pictures(shown: SimpleNamespace) -> None:
+    page = shown.page
+    shown.project.name(0, "first")
+    go(page, "take")
+    page.get_by_role("combobox", name="Which images").select_option("class:first")
+    page.get_by_role("radio", name="WebDataset").check()
+    expect(page.locator("code.command")).to_have_text("phyla export project shards/ --to webdataset")
+    expect(page.get_by_text("--to lance")).to_be_visible()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Take away 40 images").click()
+    assert download.value.suggested_filename == "project.tar"
+    with tarfile.open(download.value.path()) as tar:
+        names = tar.getnames()
+    assert [sum(name.endswith(suffix) for name in names) for suffix in (".png", ".cls", ".json")] == [40, 40, 40]
+
+
 # ---- all
+
+
+def test_on_a_phone_the_tab_of_the_view_is_in_sight(shown: SimpleNamespace) -> None:
+    page = shown.page
+    page.set_viewport_size({"width": 360, "height": 700})
+    for view, name in {"history": "History", "map": "Map", "take": "Take away"}.items():
+        go(page, view)
+        tab = page.get_by_role("navigation", name="Views").get_by_role("link", name=name, exact=True)
+        expect(tab).to_be_in_viewport(ratio=1)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

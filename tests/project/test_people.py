@@ -369,7 +369,21 @@ class TestSpreading:
     def test_the_report_shows_classes(self, answered: Project) -> None:
         answered.spread(threads=1)
         page = answered.report.read_text(encoding="utf-8")
-        assert "6 answers were spread" in page and "<h3>green</h3>" in page
+        assert "6 answers were spread" in page and "<h3>green</h3>" in page and "in <b>3 classes</b>" in page
+
+    def test_the_report_shows_nothing_that_was_removed(self, answered: Project) -> None:
+        def shown() -> list[str]:
+            page = answered.report.read_text(encoding="utf-8")
+            return [uri for uri in answered.images.uris.tolist() if uri in page]
+
+        for _ in range(2):  # the report of the groups, then that of the classes
+            gone = shown()[::9]
+            assert len(gone) > 2
+            answered.remove(gone)
+            assert len(shown()) > 20 and not set(gone) & set(shown())
+            assert f"{len(gone)} removed" in answered.report.read_text(encoding="utf-8")
+            answered.undo()
+            answered.spread(threads=1)
 
 
 def test_a_copy_is_answered_for_with_its_twin(photos: Path, tmp_path: Path, quick: Any) -> None:

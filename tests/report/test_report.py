@@ -79,6 +79,18 @@ def test_the_page_shows_everything_in_order_of_size():
     assert re.findall(r"<h\d", html)[:3] == ["<h1", "<h2", "<h3"]
 
 
+def test_of_labels_that_were_spread_it_speaks_as_of_classes():
+    evidence = [[2, 0.5], [4, 0.9], [8, 0.7]]
+    arguments = collection([0] * 20 + [1] * 30 + [-1] * 40) | {"names": {0: "Cats", 1: "Dogs"}, "evidence": evidence}
+    arguments["summary"] |= {"removed": 5}
+    text = Page(html := render(**arguments, spread=True, n_groups=8)).text
+    for part in ("93 images in 2 classes: 40 waiting for a person, 5 removed, 2", "Classes", "Sureness", "Waiting for"):
+        assert part in text
+    for part in ("Groups", "Agreement", "nsorted", "group 0", "in 2 groups"):
+        assert part not in text
+    assert re.search(r'class="chosen" r="7"><title>8:', html), "the number that was taken, not that of the classes"
+
+
 def test_twice_the_same_bytes():
     first, second = (render(**collection([0, 1, -1] * 9)) for _ in range(2))
     assert first == second

@@ -29,6 +29,7 @@ export interface Summary {
   groups: number
   unsorted: number
   labelled: number
+  waiting: number // not accepted by the last spread, nor by anybody since
   answers: number
   can_undo: boolean
   can_redo: boolean
@@ -299,7 +300,8 @@ async function download(path: string, body: unknown): Promise<Blob> {
   const headers = { 'Content-Type': 'application/json' }
   return (await answer(await fetch(`api/${path}`, { method: 'POST', headers, body: JSON.stringify(body) }))).blob()
 }
-export const exported = (what: { of?: Of; rows?: number[]; format: 'csv' | 'parquet' | 'zip' }) => download('export', what)
+export type Format = 'csv' | 'parquet' | 'zip' | 'tar'
+export const exported = (what: { of?: Of; rows?: number[]; format: Format }) => download('export', what)
 /** What the last job "train" told; null if there was none in this view. */
 export const classifier = () => get<Choice | null>('classifier')
 /** A classifier as a ZIP; written as the job "write". */

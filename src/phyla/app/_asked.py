@@ -16,7 +16,6 @@ from phyla.types import PhylaError
 LONGEST_NAME, LARGEST = 200, 2**31 - 1
 MOST_ASKED, MOST_ALIKE, MOST_HISTORY, MOST_PARTS = 200, 5000, 10_000, 20
 SIDES, SHEET_SIDES = (96, 192, 384), (48, 96)  # pixels
-EXPORTED = {"csv": "text/csv; charset=utf-8", "parquet": "application/vnd.apache.parquet", "zip": "application/zip"}
 _TURNING = set("‎‏‪‫‬‭‮⁦⁧⁨⁩")  # marks that turn the reading direction round
 
 

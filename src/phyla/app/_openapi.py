@@ -8,6 +8,7 @@ from typing import Any
 from starlette.routing import Route
 
 from phyla import __version__
+from phyla._taking import FORMATS
 from phyla.app import _asked as asked
 from phyla.app._jobs import KINDS
 
@@ -78,7 +79,7 @@ SAYS: dict[str, Schema] = {
         "", like=_EXAMPLES, without=_EXAMPLES, words=_TEXT, minus=_TEXT, n=_number(1, asked.MOST_ALIKE)
     ),
     "/api/search/picture": {"type": "string", "format": "binary"},
-    "/api/export": _object("format", format=_one_of(*asked.EXPORTED), of=_OF, rows=_ROWS),
+    "/api/export": _object("format", format=_one_of(*FORMATS), of=_OF, rows=_ROWS),
     "/api/classifier": _object("", cascade={"type": "boolean"}, integer={"type": "boolean"}, backbone=_TEXT),
 }
 _IN_ADDRESS = {"row": _ROW, "what": _one_of("points", "groups", "labels", "strength", "severity"), "name": _TEXT}

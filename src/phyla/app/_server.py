@@ -20,6 +20,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from phyla._searching import Seen
+from phyla._taking import FORMATS
 from phyla.app import _asked as asked
 from phyla.app import _classifier as classifier
 from phyla.app._asked import Refused
@@ -212,8 +213,8 @@ class Server:
     async def export(self, request: Request) -> Response:
         told = await asked.body(request)
         format = told.get("format")
-        if format not in asked.EXPORTED:
-            raise Refused("There is no such format.", f"There is: {', '.join(asked.EXPORTED)}.")
+        if format not in FORMATS:
+            raise Refused("There is no such format.", f"There is: {', '.join(FORMATS)}.")
         project = self.project
         if "rows" in told:
             rows = asked.rows(told["rows"], len(project.images))
@@ -227,7 +228,7 @@ class Server:
 
     def _download(self, pieces: Iterator[bytes], format: str) -> Response:
         headers = {"Content-Disposition": f'attachment; filename="{self._name}.{format}"'}
-        return StreamingResponse(iterate_in_threadpool(pieces), media_type=asked.EXPORTED[format], headers=headers)
+        return StreamingResponse(iterate_in_threadpool(pieces), media_type=FORMATS[format], headers=headers)
 
     @property
     def _name(self) -> str:

@@ -19,7 +19,7 @@ __all__ = ["outlier"]
 WAYS = {
     "off_axes": "It has much that the others' principal components leave out",
     "unlike": "It differs in what hardly differs among the others",
-    "norms": "its proportions of common and rare traits are unusual",
+    "norms": "Its proportions of common and rare traits are unusual",
     "far": "It is far from its nearest neighbours",
     "outlying": "It lies far out in most directions",
     "prototypes": "It is far from the typical pictures of every group",

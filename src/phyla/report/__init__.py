@@ -22,6 +22,29 @@ from phyla.types import UNSORTED, Finding, Grouping, Images
 __all__ = ["render"]
 
 _SIDE = 128  # pixels stored of a thumbnail, shown at about 84
+# How the page speaks of groups, and of the classes that labels were spread to.
+_WORDS = {
+    "group": {
+        "title": "Groups",
+        "measure": "Agreement",
+        "meaning": "Agreement is the mean share of votes that put an image where it is.",
+        "aside": "left unsorted",
+        "out": "was left unsorted",
+        "left": "Unsorted",
+        "why": "that would not settle in one group",
+        "else": "nearest",
+    },
+    "class": {
+        "title": "Classes",
+        "measure": "Sureness",
+        "meaning": "Sureness is how probable its class is for an image, in the mean.",
+        "aside": "waiting for a person",
+        "out": "waits for a person",
+        "left": "Waiting for a person",
+        "why": "whose class is not sure enough",
+        "else": "perhaps",
+    },
+}
 _DOUBTFUL, _UNSORTED_SHOWN, _UNREADABLE_SHOWN = 4, 24, 200
 _FINDINGS_SHOWN, _PICTURES_OF_A_FINDING = 12, 3  # of a check; of one finding
 _FACES = 5  # most typical images tried, until one opens, as the picture of a group on the map
@@ -41,25 +64,29 @@ def render(
     unreadable: Sequence[tuple[str, str]],
     explanation: str,
     evidence: Sequence[Sequence[float]] = (),
+    n_groups: int | None = None,
     findings: Sequence[Finding] = (),
+    spread: bool = False,
     thumbnails_per_group: int = 12,
 ) -> str:
     """Return the page as HTML: no script, no request to anywhere, the same bytes for the same input.
 
     Parameters
     ----------
-    summary : `images` (files seen), `unique`, `copies`, `unreadable`, `groups`, `unsorted`, `backbones`, `source`.
+    summary : `images` (files seen), `copies`, `unreadable`, `removed`, `backbones`, `source`.
     names : group → name; a group without one is called by its number.
     typicality : (n,), higher = more typical of its group. points : (n, 2), where each image lies on the map.
     unreadable : (uri, reason) of each file that is no image. explanation : what was chosen and why, in two
         sentences. evidence : rows of (number of groups tried, how well runs agreed, …), if the number was found.
-    findings : what an audit found, most severe first.
+    n_groups : the number that was taken; that of `grouping` by default.
+    findings : what an audit found, most severe first. spread : the groups are classes that labels were spread to.
 
     Notes
     -----
     Cost: that of opening 17 images a group; 43 groups of photographs take 3 s and make 3.4 MB.
     """
-    labels = grouping.labels
+    labels, kind = grouping.labels, "class" if spread else "group"
+    words = _WORDS[kind]
     found, sizes = np.unique(labels[labels != UNSORTED], return_counts=True)
     groups = [int(g) for g in found[np.argsort(-sizes, kind="stable")]]
     members = {g: np.flatnonzero(labels == g) for g in groups}
@@ -86,7 +113,7 @@ def render(
         tags = []
         for i, row in enumerate(rows.tolist()):
             uri = _text(images.uris[row])
-            tip = uri + (f" ({_text(notes[i])})" if notes else "")
+            tip = uri + (f" ({_text(notes[i])})" if notes and notes[i] else "")
             if data := thumbnail(row):
                 tags.append(f'<img src="{data}" alt="{uri}" title="{tip}" width="{_SIDE}" height="{_SIDE}">')
             else:
@@ -96,7 +123,7 @@ def render(
     def card(g: int, colour: str) -> str:
         others = ranked[g][thumbnails_per_group:]
         doubtful = others[np.lexsort((typicality[others], grouping.strength[others]))][:_DOUBTFUL]
-        notes = [f"agreement {_percent(s)}" for s in grouping.strength[doubtful]]
+        notes = [f"{words['measure'].lower()} {_percent(s)}" for s in grouping.strength[doubtful]]
         agreement = float(grouping.strength[members[g]].mean())
         facts = [_count(len(members[g]), "image"), f"{_percent(len(members[g]) / len(labels))} of all"]
         return _part(
@@ -104,7 +131,8 @@ def render(
             id=g,
             colour=colour,
             name=_text(name(g)),
-            facts=" · ".join(facts + [f"group {g}"] * (g in names)),
+            facts=" · ".join(facts + [f"group {g}"] * (g in names and not spread)),
+            measure=words["measure"],
             agreement=_percent(agreement),
             agreement_width=f"{100 * agreement:.1f}",
             typical=gallery(ranked[g][:thumbnails_per_group]),
@@ -142,16 +170,17 @@ def render(
             )
         raster = _data_uri(_map.dots(xy, codes[labels], colours))
         size = {"width": _map.WIDTH, "height": _map.HEIGHT}
-        return _part("chart", raster=raster, lines="".join(lines), marks="".join(marks), **size)
+        said = {"kind": kind, "out": words["out"]}
+        return _part("chart", raster=raster, lines="".join(lines), marks="".join(marks), **size, **said)
 
     def left_out() -> str:
         rows = np.flatnonzero(labels == UNSORTED)
         shown = rows[np.unique(np.linspace(0, len(rows) - 1, _UNSORTED_SHOWN).astype(int))]
-        text = f"{_count(len(rows), 'image')} that would not settle in one group."
+        text = f"{_count(len(rows), 'image')} {words['why']}."
         if len(shown) < len(rows):
             text += f" Here are {len(shown)}, spread evenly over them."
-        notes = [f"nearest: {name(int(g))}" for g in grouping.best[shown]]
-        return _part("unsorted", text=text, grid=gallery(shown, notes))
+        notes = [f"{words['else']}: {name(int(g))}" if g >= 0 else "" for g in grouping.best[shown]]
+        return _part("unsorted", title=words["left"], text=text, grid=gallery(shown, notes))
 
     def checks() -> str:
         row_of = dict(zip(images.ids.tolist(), range(len(images)), strict=True))
@@ -184,32 +213,29 @@ def render(
     return _part(
         "page",
         title=_text(title),
-        headline=_headline(summary),
+        headline=_headline(summary, _count(len(groups), kind), f"{(labels == UNSORTED).sum():,} {words['aside']}"),
         explanation=_text(explanation),
         source=_text(summary["source"]),
         backbones=_text(", ".join(summary["backbones"])),
         chart=chart(shades) if len(labels) else "",
-        cards=_part("cards", cards="".join(map(card, groups, shades))) if groups else "",
+        cards=_part("cards", cards="".join(map(card, groups, shades)), title=words["title"], measure=words["meaning"])
+        if groups
+        else "",
         unsorted=left_out() if (labels == UNSORTED).any() else "",
         checks=checks() if findings else "",
         unreadable=broken() if unreadable else "",
-        evidence=_evidence(evidence, grouping.n_groups) if len(evidence) > 2 else "",
+        evidence=_evidence(evidence, n_groups or grouping.n_groups) if len(evidence) > 2 else "",
     )
 
 
-def _headline(summary: Mapping[str, Any]) -> str:
+def _headline(summary: Mapping[str, Any], groups: str, left_out: str) -> str:
     """The figures as a sentence for a stranger; what is nought goes unsaid."""
-    asides = [
-        f"{summary[key]:,} {text}"
-        for key, text in (
-            ("unsorted", "left unsorted"),
-            ("unreadable", "unreadable"),
-            ("copies", "exact copy" if summary["copies"] == 1 else "exact copies"),
-        )
-        if summary[key]
-    ]
-    images, groups = (f"<b>{_count(summary[key], key[:-1])}</b>" for key in ("images", "groups"))
-    return f"{images} in {groups}{': ' if asides else ''}{', '.join(asides)}."
+    copies = "exact copy" if summary["copies"] == 1 else "exact copies"
+    named = {"removed": "removed", "unreadable": "unreadable", "copies": copies}
+    asides = [left_out, *(f"{summary.get(key, 0):,} {text}" for key, text in named.items())]
+    asides = [aside for aside in asides if not aside.startswith("0 ")]
+    told = f"<b>{_count(summary['images'], 'image')}</b> in <b>{groups}</b>"
+    return f"{told}{': ' if asides else ''}{', '.join(asides)}."
 
 
 def _evidence(rows: Sequence[Sequence[float]], groups: int) -> str:
@@ -251,7 +277,7 @@ def _text(text: Any) -> str:
 
 
 def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+    return f"{number:,} {noun}{'' if number == 1 else 'es' if noun == 'class' else 's'}"
 
 
 def _percent(share: float) -> str:
