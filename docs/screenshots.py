@@ -1,5 +1,7 @@
 """Take the pictures of the page that docs/page.md shows: each view, light and dark, as WebP into docs/page/.
 
+And one of the report, that of the README: docs/report.png.
+
     pip install '.[test]'             # and Chromium, the system's or by: playwright install chromium
     python docs/screenshots.py        # sorts the digits of phyla demo first; some minutes in all
     python docs/screenshots.py --project DIGITS.phyla --labels labels.csv
@@ -33,6 +35,7 @@ from phyla.project import Project
 
 OUT = Path(__file__).parent / "page"
 SIZE = {"width": 1280, "height": 800}
+REPORT = Path(__file__).parent / "report.png"
 PATIENCE = 300_000  # milliseconds, for what is computed when it is asked for
 TOGETHER = 1_500_000  # bytes of all pictures
 ANSWERS = 40
@@ -164,13 +167,25 @@ def views(page: Any, project: Project) -> Iterator[str]:
     yield "history"
 
 
+def photograph_report(chromium: Any, project: Project) -> None:
+    """Take the picture of how the report begins."""
+    page = chromium.new_page(viewport={"width": SIZE["width"], "height": 2 * SIZE["height"]})
+    page.goto(project.report.resolve().as_uri())
+    page.locator("dd").first.evaluate("file => void (file.textContent = file.textContent.split('/').at(-1))")
+    with Image.open(io.BytesIO(page.screenshot())) as picture:
+        picture.convert("RGB").quantize(256).save(REPORT, optimize=True)
+    print(f"{REPORT.stat().st_size:>9,}  {REPORT}")
+    page.close()
+
+
 def photograph(address: str, project: Project) -> int:
-    """Take the picture of each view; return how many bytes they are together."""
+    """Take the picture of the report, and of each view; return how many bytes those are together."""
     OUT.mkdir(exist_ok=True)
     together = 0
     with sync_playwright() as playwright:
         own = next((path for path in BROWSERS if Path(path).exists()), None)
         chromium = playwright.chromium.launch(executable_path=own, args=["--no-sandbox"])
+        photograph_report(chromium, project)
         for scheme in ("light", "dark"):
             context = chromium.new_context(viewport=SIZE, color_scheme=scheme, locale="en-GB", reduced_motion="reduce")
             context.set_default_timeout(15_000)
