@@ -224,8 +224,10 @@ def _methods(args: argparse.Namespace) -> Any:
         "sources", "backbones", "reduce", "neighbors", "cluster", "label.ask", "label.spread", "audit", "engine",
     )  # fmt: skip
     told = {room: {name: plugins.describe(room, name) for name in plugins.names(room)} for room in rooms}
+    wide = max(len(name) for listed in told.values() for name in listed)
     return told, lambda t: "\n".join(
-        f"{room}\n" + "\n".join(f"  {name:10} {line}" for name, line in listed.items()) for room, listed in t.items()
+        f"{room}\n" + "\n".join(f"  {name:{wide}}  {line}" for name, line in listed.items())
+        for room, listed in t.items()
     )
 
 

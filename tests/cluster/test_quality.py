@@ -79,6 +79,11 @@ class TestIntrinsicDimension:
         assert quality.intrinsic_dimension(np.repeat(X, 3, axis=0)) == quality.intrinsic_dimension(X)
         assert quality.intrinsic_dimension(np.ones((9, 4), np.float32)) == 0
 
+    def test_never_more_than_there_are_axes(self) -> None:
+        X = np.linalg.svd(noise(40, 39) - noise(40, 39).mean(0), full_matrices=False)[0]  # whitened: a simplex
+        for corners in (X[:, :39], np.eye(9, dtype=np.float32)):
+            assert quality.intrinsic_dimension(corners) == corners.shape[1]
+
 
 class TestPersistence:
     def test_by_the_edges_of_the_spanning_tree(self) -> None:

@@ -63,7 +63,9 @@ def intrinsic_dimension(X: NDArray[np.float32], k: int = 2, n_jobs: int = 1) -> 
     """How many axes a small patch of X (n, d) would need, from the distances to its k nearest neighbours.
 
     The maximum-likelihood estimate of Levina and Bickel (2004), its inverse averaged over rows (MacKay and Ghahramani,
-    2005); with k = 2 it is TwoNN's (Facco et al., 2017). Of rows that have an exact copy only one is asked. O(n²·d).
+    2005); with k = 2 it is TwoNN's (Facco et al., 2017). Of rows that have an exact copy only one is asked. d at most:
+    rows about as far from each other, as those of whitened axes are where there are no more of them, would need more.
+    O(n²·d).
     """
     X = np.unique(X, axis=0)
     if len(X) < 3:
@@ -71,7 +73,7 @@ def intrinsic_dimension(X: NDArray[np.float32], k: int = 2, n_jobs: int = 1) -> 
     k = min(k, len(X) - 1)
     near = np.maximum(nearest_neighbors(X, k, n_jobs=n_jobs)[1], _TINY).astype(np.float64)
     growth = np.log(near[:, -1:] / near[:, :-1]).mean()
-    return float(1 / growth) if growth > 0 else 0.0
+    return float(min(1 / growth, X.shape[1])) if growth > 0 else float(X.shape[1])
 
 
 def persistence(X: NDArray[np.floating]) -> float:

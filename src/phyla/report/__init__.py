@@ -27,7 +27,7 @@ _WORDS = {
     "group": {
         "title": "Groups",
         "measure": "Agreement",
-        "meaning": "Agreement is the mean share of votes that put an image where it is.",
+        "meaning": "Agreement tells how clear a case its images are, in the mean.",
         "aside": "left unsorted",
         "out": "was left unsorted",
         "left": "Unsorted",
