@@ -366,3 +366,6 @@ class Spaces:
         # Mapped anew each time: what was read does not pile up.
         spaces = (self.store.array(f"{stage}/X.npy", mmap=True) for stage in self.stages)
         return np.hstack([leading(X[rows], (X.shape[1],)) if self.near else X[rows] for X in spaces])
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        return self[:] if dtype is None else self[:].astype(dtype)

@@ -317,17 +317,18 @@ class Project(Explaining):
         to: str | Path | None = None,
         *,
         force: bool = False,
+        engine: str = LOCAL,
         threads: int | None = None,
         quiet: bool = True,
     ) -> dict[str, NDArray[Any]]:
         """Assign the images at `source`, which the project need not have seen, to its groups.
 
         Returns the columns of `rows`, in the order of `source`, and writes them to `to` (.csv or .parquet). Runs at the
-        speed of extraction; nothing of the project changes.
+        speed of extraction; nothing of the project changes. `engine` : who looks at them; as for `sort`.
         """
         from phyla._assigning import assign
 
-        return assign(self, source, None if to is None else Path(to), force, threads, quiet)
+        return assign(self, source, None if to is None else Path(to), force, engine, threads, quiet)
 
     def score(self, truth: str | Path) -> dict[str, Any]:
         """Compare the groups with known classes; see `score_rows`."""

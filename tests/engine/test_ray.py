@@ -189,6 +189,17 @@ class TestSort:
             told.append([project.spread(engine=engine, report=False), content(project.folder / "spread")])
         assert told[0] == told[1] and told[0][0]["images"] == 120 and told[0][1]
 
+    def test_new_pictures_are_assigned_by_workers(self, photos: Path, make_photos: Any, tmp_path: Path) -> None:
+        project = sort(photos, tmp_path / "p", **QUICK)
+        project.name(0, "one")
+        new = make_photos(tmp_path / "new", 9, start=100)
+        (new / "broken.png").write_bytes(b"no picture")
+        told = [project.predict(new, tmp_path / f"{way}.csv", engine=way, threads=2) for way in ("local", "ray")]
+        for name, values in told[0].items():
+            np.testing.assert_array_equal(values, told[1][name], err_msg=name)
+        assert len(told[0]["uri"]) == 28 and (told[0]["fault"] != "").sum() == 1
+        assert (tmp_path / "local.csv").read_bytes() == (tmp_path / "ray.csv").read_bytes()
+
     def test_the_driver_is_killed(self, photos: Path, expected: dict[str, bytes], tmp_path: Path) -> None:
         project = tmp_path / "p"
         command = [sys.executable, _away.__file__, str(photos), str(project)]
