@@ -317,8 +317,9 @@ def test_a_shard_holds_the_pictures(shown: SimpleNamespace) -> None:
 
 def test_on_a_phone_the_tab_of_the_view_is_in_sight(shown: SimpleNamespace) -> None:
     page = shown.page
+    go(page, "find")
     page.set_viewport_size({"width": 360, "height": 700})
-    for view, name in {"history": "History", "map": "Map", "take": "Take away"}.items():
+    for view, name in {"find": "Find", "history": "History", "map": "Map", "take": "Take away"}.items():
         go(page, view)
         tab = page.get_by_role("navigation", name="Views").get_by_role("link", name=name, exact=True)
         expect(tab).to_be_in_viewport(ratio=1)
