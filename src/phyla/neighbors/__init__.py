@@ -19,6 +19,7 @@ from phyla.engine import Run
 from phyla.engine.local import run
 from phyla.neighbors._faiss import distances, search
 from phyla.neighbors._index import Index, Shard, calibrate, centers_of, n_cells, nearest_rows, sample_of, shard_of
+from phyla.neighbors.cells import inverted_file
 from phyla.types import Rows
 
 __all__ = [
@@ -53,10 +54,15 @@ def nearest_neighbors(
 def nearest_of(
     X: NDArray[np.float32], others: NDArray[np.float32], k: int, n_jobs: int = 1
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """The k nearest of the rows `others` (m, d) for each row of X (n, d), all compared, and their distances, (n, k)."""
+    """The k nearest of the rows `others` (m, d) for each row of X (n, d), and their distances, (n, k): all compared up
+    to 100,000 others, found through cells above."""
     import faiss
 
-    index = faiss.IndexFlatL2(others.shape[1])
-    index.add(np.ascontiguousarray(others, np.float32))
+    others = np.ascontiguousarray(others, np.float32)
+    if len(others) > _EXACT:
+        index = inverted_file(others)
+    else:
+        index = faiss.IndexFlatL2(others.shape[1])
+        index.add(others)
     indices, squared = search(index, np.ascontiguousarray(X, np.float32), k, n_jobs)
     return indices.astype(np.int32), distances(squared, "euclidean")

@@ -37,10 +37,8 @@ def cells(
     """
     n = len(X)
     check(n, k, metric)
-    count = max(1, min(max(int(np.sqrt(n)), min(n // _ROWS, _MOST)), n // 40))
-    sample = np.linspace(0, n - 1, min(n, _SAMPLE * count)).astype(np.int64)
     with one_thread():
-        centers = centers_of(prepare(X[sample], metric), count)
+        centers = _learnt(X, metric)
         shards = [slice(start, min(start + _SHARD, n)) for start in range(0, n, _SHARD)]
         cell = np.concatenate(list(run(_Cells(X, metric, centers), shards, n_jobs)))
         # Cell by cell, so that what is looked into stays in the processor's cache.
@@ -52,6 +50,32 @@ def cells(
             indices[rows], squared[rows] = near, away
             advance(len(rows))
     return indices, distances(squared, metric)
+
+
+def _learnt(X: Rows, metric: str) -> NDArray[np.float32]:
+    """The middles of the cells for the rows of X (n, d), of some of them."""
+    n = len(X)
+    count = max(1, min(max(int(np.sqrt(n)), min(n // _ROWS, _MOST)), n // 40))
+    sample = np.linspace(0, n - 1, min(n, _SAMPLE * count)).astype(np.int64)
+    return centers_of(prepare(X[sample], metric), count)
+
+
+def inverted_file(X: NDArray[np.float32]) -> Any:
+    """An index of faiss over the rows of X (n, d), for those of others."""
+    with one_thread():
+        index = _empty(_learnt(X, "euclidean"))
+        index.add(X)
+    return index
+
+
+def _empty(centers: NDArray[np.float32]) -> Any:
+    import faiss
+
+    cells = faiss.IndexFlatL2(centers.shape[1])
+    cells.add(centers)
+    index = faiss.IndexIVFFlat(cells, *reversed(centers.shape))
+    index.is_trained, index.nprobe = True, min(_PROBES, len(centers))
+    return index
 
 
 @dataclass(frozen=True)
@@ -80,27 +104,21 @@ class _Near:
         import faiss
 
         asked = prepare(self.X[rows], self.metric)
-        far, probes = _nearest(self.centers, asked, self._probes)
+        far, probes = _nearest(self.centers, asked, min(_PROBES, len(self.centers)))
         starts = range(0, len(self.cell), _SHARD)
         found = [self._shard(start).search_preassigned(asked, self.k + 1, probes, far) for start in starts]
         each, which = (np.stack(of) for of in zip(*found, strict=True))
         nearest, of = faiss.merge_knn_results(each, which)
         return others(rows, of, nearest)
 
-    @property
-    def _probes(self) -> int:
-        return min(_PROBES, len(self.centers))
-
     def _shard(self, start: int) -> Any:
         """An inverted file of the shard that begins with this row."""
         import faiss
 
-        shard = prepare(self.X[start : start + _SHARD], self.metric)
-        m, d = shard.shape
-        index = faiss.IndexIVFFlat(faiss.IndexFlatL2(d), d, len(self.centers))
-        index.is_trained, index.nprobe = True, self._probes
-        ids, cell = np.arange(start, start + m), self.cell[start : start + m].astype(np.int64)
-        index.add_core(m, *map(faiss.swig_ptr, (shard, ids, cell)))
+        index, shard = _empty(self.centers), prepare(self.X[start : start + _SHARD], self.metric)
+        ids = np.arange(start, start + len(shard))
+        cell = self.cell[ids].astype(np.int64)
+        index.add_core(len(ids), faiss.swig_ptr(shard), faiss.swig_ptr(ids), faiss.swig_ptr(cell))
         return index
 
 

@@ -9,8 +9,6 @@ from phyla.neighbors._faiss import check, distances, others, prepare, search
 
 __all__ = ["exact"]
 
-_BLOCK = 1024  # rows a task: their distances to a block of the index stay in a core's cache
-
 
 def exact(
     X: NDArray[np.float32], k: int, metric: str = "euclidean", n_jobs: int = 1
@@ -22,5 +20,5 @@ def exact(
     X = prepare(X, metric)
     index = faiss.IndexFlatL2(X.shape[1])
     index.add(X)
-    indices, squared = others(np.arange(len(X)), *search(index, X, k + 1, n_jobs, _BLOCK))
+    indices, squared = others(np.arange(len(X)), *search(index, X, k + 1, n_jobs))
     return indices, distances(squared, metric)
