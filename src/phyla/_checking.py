@@ -52,6 +52,8 @@ def check(place: str | Path, *, repair: bool = False, threads: int | None = None
         raise PhylaError(f"{place} is no Phyla project.", f"Make one: phyla sort PHOTOS --project {place}")
     if store.remote and repair:
         raise PhylaError(f"{place} does not lie on this machine.", "Copy it here, and repair the copy.")
+    if not store.remote:
+        store.refuse_strange()
     progress = Progress(quiet)
     listed = _listed(store)
     files, unchecked = [name for name in listed if _is_ours(name)], list[str]()
@@ -60,6 +62,7 @@ def check(place: str | Path, *, repair: bool = False, threads: int | None = None
     faults += _of_lance(store, listed)
     known = {fault.file for fault in faults}
     faults += [fault for fault in _of_structure(store, set(files), known) if fault.file not in known]
+    faults += _of_content(store, files, faults)
     if repair and faults:
         from phyla._repairing import mend
 
@@ -293,6 +296,15 @@ def _of_structure(store: Store, files: set[str], known: set[str], mended: bool =
         yield Fault(name, "is missing")
     if meta.get("images") in files - known and not store.remote:
         yield from _of_rows(store, meta, stages, files, known | lost)
+
+
+def _of_content(store: Store, files: list[str], faults: Found) -> Found:
+    """What can't be what its name says, in a project that is whole otherwise: a stranger makes checksums fit."""
+    from phyla._sound import unsound
+
+    if faults or store.remote or "phyla.json" not in files:
+        return []
+    return [Fault(name, what) for name, what in unsound(store, files)]
 
 
 def _fits(store: Store, stage: str) -> bool:

@@ -119,6 +119,9 @@ class Shown(Opened):
         written to, it lies in a folder that goes with this process.
         """
         path = self.folder / "near" / f"{name}.npy"
+        if path.exists() and not self._keep(f"{name} fits", None, lambda: self._fits(path, next(blocks()))):
+            path.unlink()  # of another kind, or damaged
+            self._held.pop(f"{name} fits")
         if not path.exists():
             with self._reading:
                 if self._elsewhere is None and not path.exists():
@@ -127,6 +130,12 @@ class Shown(Opened):
                 if not path.exists():
                     path = self._write_elsewhere(path.name, blocks)
         return np.load(path, mmap_mode="r")  # mapped anew each time: what was touched does not pile up
+
+    def _fits(self, path: Path, first: NDArray[np.floating]) -> bool:
+        with suppress(ValueError, OSError):
+            kept = np.load(path, mmap_mode="r")
+            return bool(kept.dtype == np.float16 and kept.shape == (len(self.images), first.shape[1]))
+        return False
 
     def _write_elsewhere(self, name: str, blocks: Callable[[], Iterator[NDArray[np.floating]]]) -> Path:
         place = gettempdir()
@@ -182,7 +191,9 @@ class Shown(Opened):
         with suppress(PhylaError, OSError):  # what lies in near/ may be deleted
             folders = self.store.read_json(f"{self._stage_of_ground}/folders.json")
             ranked, centers, place = (self._array(self._stage_of_ground, of) for of in ("ranked", "centers", "place"))
-            return Ground(ranked, centers, place, {int(group): name for group, name in folders.items()})
+            n, groups = len(self.grouping.best), [str(group) for group in range(self.grouping.n_groups)]
+            if len(ranked) == n and len(centers) == len(place) == len(groups) and folders.keys() <= set(groups):
+                return Ground(ranked, centers, place, {int(group): name for group, name in folders.items()})
         from scipy.sparse import csr_array
 
         grouping = self.grouping

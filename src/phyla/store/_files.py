@@ -18,8 +18,10 @@ import numpy as np
 from blake3 import blake3
 from numpy.typing import NDArray
 
+from phyla.store._forms import not_an_array, not_json, not_recipe
 from phyla.store._lines import add_line, read_line, written
 from phyla.store._remote import Remote, is_remote
+from phyla.store._tables import read_columns
 from phyla.types import PhylaError, Recipe
 
 FORMAT = 2
@@ -90,15 +92,22 @@ class Store:
                 f"{place} has format {version!r}; this Phyla reads formats up to {FORMAT}.",
                 "Update it: pip install --upgrade phyla",
             )
-        if links := store._links():
-            raise PhylaError(
-                f"{links[0]} leads out of the project.", "Put what it leads to in its place, or remove it."
-            )
+        store.refuse_strange()
         return store
 
-    def _links(self) -> list[Path]:
-        """Symbolic links where files are written through them: a stranger's project could have others replaced."""
-        return [p for p in (*self.folder.glob("*"), *self.folder.glob("*/*")) if p.is_symlink()]
+    def refuse_strange(self, folder: str | Path = "") -> None:
+        """Raise `PhylaError` where a project has links, which writing may follow out of it, or what is no file."""
+        with os.scandir(folder or self.folder) as there:
+            for entry in there:
+                if entry.is_symlink():
+                    raise PhylaError(
+                        f"{entry.path} leads out of the project.", "Put what it leads to in its place, or remove it."
+                    )
+                if entry.is_dir():
+                    with suppress(FileNotFoundError):  # a writer has just removed it
+                        self.refuse_strange(entry.path)
+                elif not entry.is_file():
+                    raise PhylaError(f"{entry.path} is neither a file nor a folder.", "Remove it.")
 
     def meta(self) -> dict[str, Any]:
         """What phyla.json says; empty in a folder where nothing has been finished. Read again when it was replaced."""
@@ -112,9 +121,13 @@ class Store:
         seen = stat.st_ino, stat.st_mtime_ns, stat.st_size
         if self._meta[0] != seen:
             try:
-                self._meta = seen, dict(json.loads(path.read_text(encoding="utf-8")))
+                data = path.read_bytes()
+                told = dict(json.loads(data))
+                if told.get("format") in range(1, FORMAT + 1) and (why := not_json(_META, told, data)):
+                    raise ValueError(why)
             except (ValueError, TypeError, RecursionError) as fault:
                 raise PhylaError(f"{path} is damaged: {fault}.", "Restore it from a backup.") from fault
+            self._meta = seen, told
         return dict(self._meta[1])
 
     def update_meta(self, **changes: Any) -> None:
@@ -259,23 +272,34 @@ class Store:
         self.write(name, (json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode())
 
     def read_json(self, name: str) -> Any:
+        """What a JSON file says, which is of the form that its name tells of."""
+        data = self.read(name)
         try:
-            return json.loads(self.read(name))
+            told = json.loads(data)
+            why = not_json(name, told, data)
         except (ValueError, RecursionError) as fault:
-            raise self._damaged(name, fault) from fault
+            raise self.damaged(name, fault) from fault
+        if why:
+            raise self.damaged(name, why)
+        return told
 
     def array(self, name: str, *, mmap: bool = False) -> NDArray[Any]:
-        """The array in a file, mapped if asked; never unpickles."""
+        """The array in a file, mapped if asked; never unpickles. It is of the form that its name tells of."""
         try:
             if self.remote and not self._keeps:
-                return np.load(io.BytesIO(self.remote.read(name)), allow_pickle=False)
-            found = np.load(self.path(name), mmap_mode="r" if mmap else None, allow_pickle=False)
+                data = self.remote.read(name)
+                found, size = np.load(io.BytesIO(data), allow_pickle=False), len(data)
+            else:
+                path = self.path(name)
+                found, size = np.load(path, mmap_mode="r" if mmap else None, allow_pickle=False), path.stat().st_size
         except OSError:
             raise
         except Exception as fault:  # a header can make NumPy raise nearly anything
-            raise self._damaged(name, fault) from fault
+            raise self.damaged(name, fault) from fault
         if not isinstance(found, np.ndarray):
-            raise self._damaged(name, ValueError("it holds several arrays"))
+            raise self.damaged(name, "it holds several arrays")
+        if why := not_an_array(name, found, size, values=not mmap):
+            raise self.damaged(name, why)
         return found
 
     def ids(self, name: str) -> NDArray[np.str_]:
@@ -283,7 +307,7 @@ class Store:
         try:
             return self.array(name).astype(str)
         except UnicodeDecodeError as fault:
-            raise self._damaged(name, fault) from fault
+            raise self.damaged(name, fault) from fault
 
     def write_array(self, name: str, array: NDArray[Any]) -> None:
         buffer = io.BytesIO()
@@ -309,16 +333,13 @@ class Store:
         self.write(name, buffer.getbuffer())
 
     def read_table(self, name: str, columns: Sequence[str] | None = None) -> dict[str, NDArray[Any]]:
-        import pyarrow.parquet as pq
-
+        """Columns of a table; those of `TABLES` of their types."""
         try:
-            with pq.ParquetFile(self.path(name)) as file:  # `pq.read_table` would load pyarrow.dataset
-                table = file.read(None if columns is None else list(columns))
-        except ValueError as fault:  # pyarrow's ArrowInvalid is one
-            raise self._damaged(name, fault) from fault
-        return {column: table[column].to_numpy() for column in table.column_names}
+            return read_columns(self.path(name), name, columns)
+        except ValueError as fault:
+            raise self.damaged(name, fault) from fault
 
-    def _damaged(self, name: str, fault: Exception) -> PhylaError:
+    def damaged(self, name: str, fault: Exception | str) -> PhylaError:
         return PhylaError(f"{self.place}/{name} is damaged: {fault}.", f"phyla check {self.place} --repair")
 
     # ---- stages: one recipe, one key, one folder
@@ -333,13 +354,12 @@ class Store:
     def recipe(self, stage: str) -> Recipe:
         """How a stage was, or is to be, made."""
         told = self.read_json(f"{stage}/recipe.json")
-        try:
-            recipe = Recipe(**told | {"inputs": tuple(told["inputs"])})
-            _refuse_outside("/".join((recipe.room, *recipe.inputs)))
-            if [type(v) for v in (recipe.method, recipe.params, recipe.version, recipe.seed)] != [str, dict, int, int]:
-                raise TypeError("values of other types")
-        except (TypeError, KeyError, AttributeError) as fault:
-            raise self._damaged(f"{stage}/recipe.json", fault) from fault
+        if why := not_recipe(told):
+            raise self.damaged(f"{stage}/recipe.json", why)
+        recipe = Recipe(**told | {"inputs": tuple(told["inputs"])})
+        _refuse_outside("/".join((recipe.room, *recipe.inputs)))
+        if stage != f"{recipe.room}/{recipe.key}":
+            raise self.damaged(f"{stage}/recipe.json", "it is that of another stage")
         return recipe
 
     def is_done(self, stage: str) -> bool:
@@ -442,7 +462,7 @@ class Store:
         told = []
         for line in filter(None, whole.split(b"\n")):
             if (value := read_line(line)) is None:
-                raise self._damaged(name, ValueError(f"the line {line[:60]!r}"))
+                raise self.damaged(name, ValueError(f"the line {line[:60]!r}"))
             told.append(value)
         return told, start + len(whole)
 
