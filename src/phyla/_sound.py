@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterable, Iterator
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from phyla.store import Store, dims_of, not_an_array
 from phyla.types import PhylaError
 
 _READ = (".npy", ".json", ".parquet")
+_APART = {"sums", "tmp", "damaged", "thumbs"}
 
 
 def blame(place: str | Path) -> PhylaError | None:
@@ -37,28 +37,26 @@ def blame(place: str | Path) -> PhylaError | None:
     return PhylaError(f"{store.place}/{found[0]} {found[1]}.", f"phyla check {store.place} --repair")
 
 
-def unsound(store: Store, files: Iterable[str]) -> Iterator[tuple[str, str]]:
-    """Files that are not of their form, or don't fit the others, and what is wrong with each."""
+def unsound(store: Store, files: Iterable[str], but: Collection[str] = ()) -> Iterator[tuple[str, str]]:
+    """Files that are not of their form, or don't fit the others, and what is wrong with each; but for known faults."""
     meta = store.meta()
-    known = [name for name in files if name.endswith(_READ) and "/" in name and name.partition("/")[0] not in _APART]
+    ours = [name for name in files if name.endswith(_READ) and "/" in name and name.partition("/")[0] not in _APART]
+    ours = [name for name in ours if name not in but]
     n = None
-    if meta.get("images") in known:
+    if meta.get("images") in ours:
         try:
             n = len(Opened(store.place).images)
         except PhylaError as fault:
             yield meta["images"], _why(fault)
     current = {stage for what in ("features", "reduced") for stage in meta.get(what, ())}
     current |= {meta[what] for what in ("groups", "map", "spread", "aligned") if meta.get(what)}
-    wrong = False
-    for stage, names in groupby(known, lambda name: "/".join(name.split("/")[:2])):
+    wrong = bool(but)
+    for stage, names in groupby(ours, lambda name: "/".join(name.split("/")[:2])):
         found = list(_of_stage(store, list(names), n if stage in current else None))
         wrong = wrong or bool(found and stage in current)
         yield from found
     if n is not None and not wrong and meta.get("groups"):
         yield from _of_use(store, meta)
-
-
-_APART = {"sums", "tmp", "damaged", "thumbs"}
 
 
 def _why(fault: PhylaError) -> str:

@@ -15,16 +15,15 @@ from blake3 import blake3
 from phyla._progress import Progress
 from phyla._searching import build_index
 from phyla._steps import Steps
-from phyla.project import Project, sort
+from phyla.project import sort
 from phyla.store._lines import read_line, written
 from phyla.types import Recipe
 
-# Each with the project in the folder "p" and its photos in "photos".
-COMMANDS: tuple[tuple[str, ...], ...] = (
+# What a stranger's project is given to, in the folder "p", with its photos in "photos".
+QUICK: tuple[tuple[str, ...], ...] = (
     ("show", "p"),
     ("suggest", "p", "-n", "3", "--threads", "1"),
     ("suggest", "p", "-n", "3", "--threads", "1", "--method", "margin"),
-    ("audit", "p", "-q", "--threads", "1"),
     ("search", "p", "photos/red_001.png", "--without", "photos/blue_001.png"),
     ("search", "p", "strange.png"),
     ("search", "p", "--words", "red"),
@@ -39,8 +38,12 @@ COMMANDS: tuple[tuple[str, ...], ...] = (
     ("predict", "p", "photos", "-o", "told.csv", "--force", "-q", "--threads", "1"),
     ("score", "p", "answers.csv"),
     ("compare", "p", "--methods", "kmeans", "-q", "--threads", "1"),
-    ("train", "p", "-q", "--threads", "1"),
     ("guess", "p", "red", "green", "--threads", "1"),
+    ("check", "p", "-q"),
+)
+SLOW: tuple[tuple[str, ...], ...] = (  # half a second each: they draw, or compute
+    ("audit", "p", "-q", "--threads", "1"),
+    ("train", "p", "-q", "--threads", "1"),
     ("name", "p", "1", "x"),
     ("merge", "p", "y", "0", "1"),
     ("split", "p", "1", "a", "b"),
@@ -50,9 +53,7 @@ COMMANDS: tuple[tuple[str, ...], ...] = (
     ("redo", "p"),
     ("spread", "p", "-q", "--threads", "1"),
     ("sort", "-o", "p", "-q", "--threads", "1"),
-    ("check", "p", "-q"),
     ("check", "p", "--repair", "--threads", "1", "-q"),
-    ("show", "p"),
     ("sort", "-o", "p", "-q", "--threads", "1", "--anew"),
 )
 
@@ -143,13 +144,13 @@ def _arrays(array: np.ndarray) -> Iterator[tuple[str, bytes]]:
                 yield f"as {dtype}", saved(np.zeros(array.shape, dtype))
     yield "as objects", saved(np.array([{"a": 1}], object))
     yield "as records", saved(np.zeros(array.shape, [("a", "f4"), ("b", "S3")]))
+    rows = array if array.ndim else np.repeat(array, 2)
+    table = array if array.ndim > 1 else np.stack([rows, rows], axis=1)
     shapes: dict[str, np.ndarray] = {
-        "one axis more": array[None], "a last axis more": array[..., None], "flat": array.ravel(),
-        "a number": array.ravel()[0] if array.size else np.zeros(()), "no rows": np.zeros((0, *array.shape[1:]), array.dtype),
-        "turned": array.T, "a row less": array[:-1] if array.ndim else array, "one row": array[:1] if array.ndim else array,
-        "twice": np.concatenate([array, array]) if array.ndim else np.stack([array, array]),
-        "a column less": array[:, :-1] if array.ndim > 1 else array, "no columns": np.zeros((len(array), 0)) if array.ndim > 1 else array,
-        "reversed": array[::-1] if array.ndim else array,
+        "one axis more": array[None], "a last axis more": array[..., None], "flat": array.ravel(), "turned": array.T,
+        "a number": rows.ravel()[:1].sum() if array.dtype.kind in "biuf" else np.array("x"), "no rows": rows[:0],
+        "a row less": rows[:-1], "one row": rows[:1], "twice": np.concatenate([rows, rows]), "reversed": rows[::-1],
+        "a column less": table[:, :-1], "no columns": table[:, :0],
     }  # fmt: skip
     yield from ((label, saved(other)) for label, other in shapes.items())
     if array.dtype.kind in "biuf":
@@ -172,8 +173,8 @@ def _arrays(array: np.ndarray) -> Iterator[tuple[str, bytes]]:
 
 
 _VALUES: tuple[Any, ...] = (
-    None, True, -1, 7, 2**31, 10**30, 10**400, 0.5, float("nan"), float("inf"), "", "x", "../../x", "/etc/passwd", "a\0b",
-    "\ud800", "x" * 5000, [], [1], ["x"], [["x"]], {}, {"a": 1},
+    None, True, -1, 7, 2**31, 10**30, 10**400, 0.5, float("nan"), float("inf"), "", "x", "../../x", "/etc/passwd",
+    "a\0b", "\ud800", "x" * 5000, [], [1], ["x"], [["x"]], {}, {"a": 1},
 )  # fmt: skip
 
 
@@ -223,46 +224,45 @@ def _tables(data: bytes) -> Iterator[tuple[str, bytes]]:
         return buffer.getvalue()
 
     n = len(table)
-    columns: dict[str, pa.Array] = {
-        "numbers": pa.array(np.arange(n)), "negative": pa.array(np.full(n, -7)), "huge": pa.array(np.full(n, 2**31 - 1)),
-        "zero": pa.array(np.zeros(n, np.int32)), "none": pa.nulls(n), "no text": pa.array([None] * n, pa.string()),
-        "float": pa.array(np.full(n, np.nan)), "text": pa.array([f"x{i}" for i in range(n)]), "one": pa.array(["x"] * n),
-        "bytes": pa.array([b"\xff"] * n), "lists": pa.array([[1]] * n), "truth": pa.array([True] * n),
-        "paths": pa.array(["/etc/passwd"] * n), "control": pa.array(["\0\n#../\x1b"] * n), "long": pa.array(["x" * 9999] * n),
-        "of dates": pa.array(np.zeros(n, "M8[s]")), "dictionary": pa.array(["x"] * n).dictionary_encode(),
+    same: dict[str, Any] = {
+        "negative": -7, "huge": 2**31 - 1, "zero": 0, "none": None, "float": float("nan"), "one": "x", "bytes": b"\xff",
+        "lists": [1], "truth": True, "paths": "/etc/passwd", "control": "\0\n#../\x1b", "long": "x" * 9999,
     }  # fmt: skip
+    columns = {label: pa.array([value] * n) for label, value in same.items()}
+    columns |= {"numbers": pa.array(np.arange(n)), "text": pa.array([f"x{i}" for i in range(n)])}
+    columns |= {"dates": pa.array(np.zeros(n, "M8[s]")), "dictionary": columns["one"].dictionary_encode()}
     for place, name in enumerate(table.column_names):
         yield f"no {name}", packed(table.drop_columns([name]))
         for label, column in columns.items():
             yield f"{name} {label}", packed(table.set_column(place, name, column))
         there = table[name].to_pylist()
         yield f"{name} turned", packed(table.set_column(place, name, pa.array(there[::-1], table[name].type)))
-        yield f"{name} with a gap", packed(table.set_column(place, name, pa.array([None, *there[1:]], table[name].type)))
+        yield (
+            f"{name} with a gap",
+            packed(table.set_column(place, name, pa.array([None, *there[1:]], table[name].type))),
+        )
     yield "no rows", packed(table.slice(0, 0))
     yield "one row", packed(table.slice(0, 1))
     yield "a row less", packed(table.slice(1))
     yield "twice", packed(pa.concat_tables([table, table]))
     yield "a column twice", packed(table.append_column(table.column_names[0], table[0]))
     yield "in pieces", packed(table, row_group_size=7)
-    m = 3_000_000
-    bomb = {name: pa.DictionaryArray.from_arrays(pa.array(np.zeros(m, np.int32)), pa.array(["x" * 2000])) for name in table.column_names}
-    yield "a bomb", packed(pa.table(bomb), compression="zstd")
+    repeated = pa.DictionaryArray.from_arrays(pa.array(np.zeros(1_000_000, np.int32)), pa.array(["x" * 9999]))
+    yield "a bomb", packed(pa.table({name: repeated for name in table.column_names}), compression="zstd")
 
 
 def _logs(data: bytes) -> Iterator[tuple[str, bytes]]:
-    lines = data.splitlines()
-    told = [read_line(line) or {} for line in lines]
-    for number, line in enumerate(told):
-        for label, other in _jsons(line):
-            try:
-                value = json.loads(other)
-            except RecursionError:
-                continue
-            if isinstance(value, dict):
-                new = written(value) if all(ord(c) < 0xD800 for c in json.dumps(value, ensure_ascii=False)) else other + b"\n"
-                yield f"line {number}: {label}", b"".join(l + b"\n" for l in lines[:number]) + new + b"".join(l + b"\n" for l in lines[number + 1 :])
+    lines = data.splitlines(keepends=True)
+    for number, line in enumerate(lines):
+        for label, other in _jsons(read_line(line[:-1])):
+            if b"deep" not in label.encode() and isinstance(value := json.loads(other), dict):
+                try:
+                    new = written(value)
+                except UnicodeEncodeError:
+                    new = other + b"\n"
+                yield f"line {number}: {label}", b"".join([*lines[:number], new, *lines[number + 1 :]])
     yield "twice", data + data
-    yield "undone by itself", data + b"".join(
-        written({"seq": len(lines) + i, "op": "undo", "of": len(lines) + 1 - i, "ids": [], "classes": [], "by": "", "at": ""}) for i in (0, 1)
-    )
-    yield "of a bool", data + written({"seq": len(lines), "op": "undo", "of": True, "ids": [], "classes": [], "by": "", "at": ""})
+    nothing = {"op": "undo", "ids": [], "classes": [], "by": "", "at": ""}
+    n = len(lines)
+    yield "undone by themselves", data + b"".join(written(nothing | {"seq": n + i, "of": n + 1 - i}) for i in (0, 1))
+    yield "of a bool", data + written(nothing | {"seq": n, "of": True})

@@ -36,7 +36,8 @@ def _hear(event: str, args: tuple) -> None:
     for path in paths:
         folder, name = os.path.split(os.path.abspath(os.fsdecode(path)))
         is_python = "__pycache__" in os.fsdecode(path)
-        if not is_python and path != os.devnull and not os.path.join(os.path.realpath(folder), name).startswith(_allowed):
+        place = os.path.join(os.path.realpath(folder), name)
+        if not is_python and path != os.devnull and not place.startswith(_allowed):
             _watched.append(f"{event} {os.fsdecode(path)[:200]!r}")
 
 

@@ -11,8 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from phyla.types import PhylaError
-
 __all__ = ["dims_of", "not_an_array", "not_json", "not_recipe"]
 
 _LARGEST = 2**53  # beyond it a JSON number is not what it says
@@ -20,16 +18,15 @@ _SLACK = 1e-3  # by which rounding may take a share over 1
 
 # ---- arrays: room → file → kinds of numbers (or one type), axes, and what holds for all values
 #
-# An axis is a number, or a letter that stands for one number throughout a stage: n is that of the images. Other files
-# of a stage are what its method has learnt: any numbers.
+# An axis is a number, or a letter that stands for one number throughout a stage: n is that of the images, r that of a
+# shard. Other files of a stage are what its method has learnt: any numbers.
 
-_ROWS = "n"
 ARRAYS: dict[str, dict[str, tuple[str, str, str]]] = {
     "features": {"": ("f", "r w", ""), "ids": ("SU", "r", "")},
     "reduced": {
         "X": ("f", "n d", "finite"), "residual": ("f", "n", "finite"), "components_": ("f", "d w", "finite"),
-        "mean_": ("f", "w", "finite"), "explained_variance_": ("f", "d", "variance"), "spectrum_": ("f", "w", "variance"),
-        "total_variance_": ("f", "", "variance"),
+        "mean_": ("f", "w", "finite"), "explained_variance_": ("f", "d", "variance"),
+        "spectrum_": ("f", "w", "variance"), "total_variance_": ("f", "", "variance"),
     },
     "groups": {
         "labels_": ("iu", "n", "group"), "strength_": ("f", "n", "share"), "fitted": ("b", "n", ""),
@@ -38,7 +35,8 @@ ARRAYS: dict[str, dict[str, tuple[str, str, str]]] = {
     "map": {"points": ("f", "n 2", "finite")},
     "spread": {
         "proba": ("f", "n c", "share"), "codes": ("iu", "n", "counted"), "accepted": ("b", "n", ""),
-        "defer_radius_": ("f", "c", "finite"), "defer_error_": ("f", "", ""), "defer_calibration_": ("f", "t", "finite"),
+        "defer_radius_": ("f", "c", "finite"), "defer_error_": ("f", "", ""),
+        "defer_calibration_": ("f", "t", "finite"),
     },
     "neighbors": {"indices": ("iu", "n k", "row"), "distances": ("f", "n k", ""), "rows": ("iu", "n", "counted")},
     "measured": {
@@ -88,7 +86,8 @@ def not_an_array(name: str, array: NDArray[Any], size: int, *, values: bool = Tr
     axes, dtype = dims.split(), array.dtype
     is_kind = dtype.str[1:] == kinds if kinds[-1].isdecimal() else dtype.kind in kinds
     is_long = array.ndim > 0 and max(array.shape) > size  # of no bytes a header may claim any number
-    fits = len(axes) == array.ndim and all(not a.isdecimal() or int(a) == n for a, n in zip(axes, array.shape, strict=True))
+    known = [int(a) if a.isdecimal() else n for a, n in zip(axes, array.shape, strict=False)]
+    fits = len(axes) == array.ndim and tuple(known) == array.shape
     if not is_kind or is_long or not fits or (dtype.kind == "f" and dtype.itemsize > 8):
         return f"it holds {dtype} {array.shape}"
     if values and array.size and not _HOLDS[rule](array):
@@ -130,11 +129,12 @@ def _names(value: Any) -> bool:
 _NONE = type(None)
 JSON: dict[str, dict[str, Any]] = {
     "phyla.json": {"phyla": {
-        "source?": lambda v: isinstance(v, str) and "\0" not in v, "images?": _in("images"), "groups?": _in("groups"), "features?": [_in("features")],
-        "reduced?": lambda v: isinstance(v, list) and v and all(map(_in("reduced"), v)), "backbones?": [str],
-        "map?": (_in("map"), _NONE), "audit?": (_in("audit"), _NONE), "spread?": (_in("spread"), _NONE),
-        "aligned?": (_in("aligned"), _NONE), "regrouped?": (str, _NONE), "agreement?": _share, "effort?": str,
-        "store?": lambda v: v in ("npy", "lance"), "changed?": _count, "spread_edits?": _count, "audit_edits?": _count,
+        "source?": lambda v: isinstance(v, str) and "\0" not in v, "images?": _in("images"), "groups?": _in("groups"),
+        "features?": [_in("features")], "reduced?": lambda v: isinstance(v, list) and v and all(map(_in("reduced"), v)),
+        "backbones?": [str], "map?": (_in("map"), _NONE), "audit?": (_in("audit"), _NONE), "agreement?": _share,
+        "spread?": (_in("spread"), _NONE), "aligned?": (_in("aligned"), _NONE), "regrouped?": (str, _NONE),
+        "effort?": str, "store?": lambda v: v in ("npy", "lance"), "changed?": _count, "spread_edits?": _count,
+        "audit_edits?": _count,
     }},
     "features": {"faults": {str: str}},
     "groups": {"grown": {"added": _count, "gone": _count, "since": _count, "strange": _count, "anew": bool}},

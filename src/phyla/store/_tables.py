@@ -66,6 +66,6 @@ def _shared(column: Any) -> NDArray[Any]:
     """(n,) texts, or None, of a column that was read as a dictionary."""
     parts = [np.zeros(0, object)]
     for chunk in column.chunks:
-        known = np.append(chunk.dictionary.to_numpy(zero_copy_only=False).astype(object), None)
+        known = np.array([*chunk.dictionary.to_pylist(), None], object)
         parts.append(known[chunk.indices.fill_null(-1).to_numpy(zero_copy_only=False)])
     return np.concatenate(parts)
