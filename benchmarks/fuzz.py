@@ -14,7 +14,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-TESTS = ("tests/hostile/test_mutated.py", "tests/app/test_openapi.py")
+TESTS = ("tests/hostile/test_mutated.py", "tests/hostile/test_projects.py", "tests/app/test_openapi.py")
 
 
 def main() -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,19 @@ from phyla.types import PhylaError
 
 _READ = (".npy", ".json", ".parquet")
 _APART = {"sums", "tmp", "damaged", "thumbs"}
+
+
+@contextmanager
+def blaming(place: str | Path) -> Iterator[None]:
+    """An unexpected fault is ours, unless what the project at `place` holds can't be what we wrote."""
+    try:
+        yield
+    except (PhylaError, OSError):
+        raise
+    except Exception as fault:
+        if why := blame(place):
+            raise why from fault
+        raise
 
 
 def blame(place: str | Path) -> PhylaError | None:

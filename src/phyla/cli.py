@@ -433,13 +433,13 @@ def _methods(args: argparse.Namespace) -> Any:
 
 
 def _run(args: argparse.Namespace) -> Any:
-    """Run a command. An unexpected fault is ours, unless what the project holds can't be what we wrote."""
+    """Run a command. An unexpected fault is ours, unless its project can't be what we wrote."""
     try:
         return args.run(args)
     except (PhylaError, OSError):
         raise
     except Exception as fault:
-        from phyla._sound import blame
+        from phyla._sound import blame  # only now: it loads what `--help` has no need of
 
         place = getattr(args, "project", None) or getattr(args, "groups", None)
         if isinstance(place, str) and (why := blame(place)):
