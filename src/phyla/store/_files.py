@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import io
 import json
 import os
@@ -18,14 +17,14 @@ import numpy as np
 from blake3 import blake3
 from numpy.typing import NDArray
 
+from phyla.store._faults import Busy, plain, refuse_outside
 from phyla.store._forms import not_an_array, not_json, not_recipe
-from phyla.store._lines import add_line, read_line, written
+from phyla.store._logs import Logs
 from phyla.store._remote import Remote, is_remote
 from phyla.store._tables import read_columns
 from phyla.types import PhylaError, Recipe
 
 FORMAT = 2
-_PATIENCE = 10.0  # seconds that a log is waited for
 _META = "phyla.json"
 _SUMS = "sums"  # the folder of the checksums: that of NAME is sums/NAME
 # From each older format to the next: a function that changes the folder and returns the new phyla.json. All that is
@@ -35,11 +34,7 @@ _MIGRATIONS: dict[int, Callable[[Path, dict[str, Any]], dict[str, Any]]] = {
 }
 
 
-class Busy(PhylaError):
-    """Somebody else is writing."""
-
-
-class Store:
+class Store(Logs):
     """A project's folder, here or elsewhere. Reading needs no lock; writing happens inside `with store.writing():`.
 
     A file's name is its path in the project, with slashes. Of a project that lies elsewhere (`place` is a URL) files
@@ -167,12 +162,12 @@ class Store:
         return self.folder / "tmp"
 
     def has(self, name: str) -> bool:
-        _refuse_outside(name)
+        refuse_outside(name)
         return (self.folder / name).exists() or (self.remote is not None and self.remote.has(name))
 
     def path(self, name: str) -> Path:
         """Where a file lies on this machine: it is brought here if need be."""
-        _refuse_outside(name)
+        refuse_outside(name)
         path = self.folder / name
         if self.remote and not path.exists():
             self.remote.fetch(name, path)
@@ -180,7 +175,7 @@ class Store:
 
     def names(self, under: str = "") -> list[str]:
         """The names of what lies directly in a folder, in order."""
-        _refuse_outside(under)
+        refuse_outside(under)
         if self.remote:
             return self.remote.names(under)
         folder = self.folder / under
@@ -199,7 +194,7 @@ class Store:
     @contextmanager
     def streaming(self, name: str) -> Iterator[Callable[[Any], None]]:
         """Write a file piece by piece; it gets its name, whole and durable, when the block ends without an error."""
-        _refuse_outside(name)
+        refuse_outside(name)
         aside = self._aside(name)
         digest = blake3()
         try:
@@ -257,7 +252,7 @@ class Store:
     def remove(self, names: Iterable[str]) -> None:
         """Remove files, in this order."""
         for name in names:
-            _refuse_outside(name)
+            refuse_outside(name)
             for gone in (name, f"{_SUMS}/{name}"):
                 if self.remote:
                     self.remote.remove(gone)
@@ -339,9 +334,6 @@ class Store:
         except ValueError as fault:
             raise self.damaged(name, fault) from fault
 
-    def damaged(self, name: str, fault: Exception | str) -> PhylaError:
-        return PhylaError(f"{self.place}/{name} is damaged: {fault}.", f"phyla check {self.place} --repair")
-
     # ---- stages: one recipe, one key, one folder
 
     def stage(self, recipe: Recipe) -> str:
@@ -357,7 +349,7 @@ class Store:
         if why := not_recipe(told):
             raise self.damaged(f"{stage}/recipe.json", why)
         recipe = Recipe(**told | {"inputs": tuple(told["inputs"])})
-        _refuse_outside("/".join((recipe.room, *recipe.inputs)))
+        refuse_outside("/".join((recipe.room, *recipe.inputs)))
         if stage != f"{recipe.room}/{recipe.key}":
             raise self.damaged(f"{stage}/recipe.json", "it is that of another stage")
         return recipe
@@ -399,89 +391,3 @@ class Store:
         while (name := f"{len(found):05}.{suffix}") in there:
             found.append(f"{stage}/{name}")
         return found
-
-    # ---- logs, which only grow
-
-    @contextmanager
-    def appending(self, name: str) -> Iterator[None]:
-        """Hold the log `name`. Others wait: a line takes a moment, even while somebody is `writing` for hours."""
-        import filelock
-
-        try:
-            with ExitStack() as held:
-                held.enter_context(filelock.FileLock(self.folder / f"{name}.lock", timeout=_PATIENCE))
-                if self.remote:
-                    held.enter_context(self.remote.lease(f"{name}.lock", _PATIENCE))
-                    self._pull(name)
-                yield
-        except (filelock.Timeout, TimeoutError) as busy:
-            raise Busy(f"Another process is writing {name} of {self.place}.", "Try again in a moment.") from busy
-        except OSError as fault:
-            raise plain(fault, self.place) from fault
-
-    def append(self, name: str, value: Mapping[str, Any]) -> None:
-        """Add one line of JSON to a log, durable when this returns. A torn last line of a killed writer is dropped."""
-        line = written(value)
-        if self.remote:
-            # A line is an object of its own: no object can be added to.
-            number = self._lines_here(name)
-            if not self.remote.create(f"{name}/{number:08}.json", line):
-                raise Busy(f"Another process is writing {name} of {self.place}.", "Try again in a moment.")
-        add_line(self.folder / name, line)
-
-    def _lines_here(self, name: str) -> int:
-        path = self.folder / name
-        return path.read_bytes().count(b"\n") if path.exists() else 0
-
-    def _pull(self, name: str) -> None:
-        """Bring the lines here that others wrote."""
-        assert self.remote
-        for part in self.remote.names(name)[self._lines_here(name) :]:
-            add_line(self.folder / name, self.remote.read(f"{name}/{part}"))
-
-    def _look(self, name: str) -> Path:
-        """Where a log lies on this machine, as it is now."""
-        import filelock
-
-        if self.remote and self.remote.is_due(name):
-            self.folder.mkdir(parents=True, exist_ok=True)
-            # Who holds it is appending, and has brought the lines here.
-            with suppress(filelock.Timeout), filelock.FileLock(self.folder / f"{name}.lock", timeout=0):
-                self._pull(name)
-        return self.folder / name
-
-    def log(self, name: str, start: int = 0) -> tuple[list[dict[str, Any]], int]:
-        """The whole lines of a log from byte `start` on, and where they end."""
-        path = self._look(name)
-        if not path.exists():
-            return [], 0
-        with path.open("rb") as file:
-            file.seek(start)
-            whole = file.read()
-        whole = whole[: whole.rfind(b"\n") + 1]
-        told = []
-        for line in filter(None, whole.split(b"\n")):
-            if (value := read_line(line)) is None:
-                raise self.damaged(name, ValueError(f"the line {line[:60]!r}"))
-            told.append(value)
-        return told, start + len(whole)
-
-    def log_size(self, name: str) -> int:
-        path = self._look(name)
-        return path.stat().st_size if path.exists() else 0
-
-
-def _refuse_outside(name: str) -> None:
-    """Raise `PhylaError` where a name, of a stranger's phyla.json say, leads out of the project."""
-    if not isinstance(name, str) or name.startswith("/") or {"..", "\0"} & {*name.split("/"), *name}:
-        raise PhylaError(f"{name!r} can't be the name of a file in a project.", "Restore phyla.json from a backup.")
-
-
-def plain(fault: OSError, place: str, elsewhere: str = "Name another folder with --project.") -> PhylaError:
-    """What kept the disk from taking `place`; `elsewhere` is the way out where nothing can be written there."""
-    match fault.errno:
-        case errno.ENOSPC | errno.EDQUOT:
-            return PhylaError(f"The disk of {place} is full.", "Free some space and run the same command again.")
-        case errno.EACCES | errno.EPERM | errno.EROFS:
-            return PhylaError(f"{place} can't be written to.", elsewhere)
-    return PhylaError(f"{fault.filename or place}: {fault.strerror or fault}.", "Run the same command again.")
