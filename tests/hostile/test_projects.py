@@ -42,7 +42,7 @@ def test_forged_files(run: Run, model: Path, place: Path, examples: int) -> None
     files = files_of(model / "p")
     made = cache(lambda name: [*forged(name, (model / "p" / name).read_bytes())])
     ends = [0, 0, 0]
-    for number in range(2 * examples):
+    for number in range(examples):
         name = rng.choice(files)
         label, data = rng.choice(made(name))
         shutil.rmtree(place)
@@ -55,17 +55,14 @@ def test_forged_files(run: Run, model: Path, place: Path, examples: int) -> None
                 raise AssertionError(f"{name}, {label}: {' '.join(argv)}") from fault
             assert status < 2 or "phyla: " in error, (name, label, argv)
             ends[status] += 1
-    print(f"{sum(ends)} commands on {2 * examples} forged projects: {ends[0]} done, {sum(ends[1:])} told what is wrong")
+    print(f"{sum(ends)} commands on {examples} forged projects: {ends[0]} done, {sum(ends[1:])} told what is wrong")
     assert ends[1] + ends[2] > ends[0] / 10
 
 
 MENDED = {
     "groups/*/labels_.npy": np.full(32, -5, np.int32),
-    "groups/*/strength_.npy": np.full(32, np.nan, np.float32),
     "groups/*/centers_.npy": np.zeros((2, 3), np.float32),
     "spread/*/proba.npy": np.zeros((32, 99), np.float16),
-    "spread/*/weights_.npy": np.zeros(4),
-    "reduced/*/components_.npy": np.zeros((1, 1), np.float32),
     "map/*/points.npy": np.zeros((32, 3), np.float32),
     "neighbors/*/indices.npy": np.full((32, 20), 2**31 - 1, np.int32),
     "measured/*/00000.thumb.npy": np.zeros((32, 5), np.uint8),
@@ -159,8 +156,9 @@ def test_the_page_of_a_forged_project(model: Path, tmp_path: Path, examples: int
     from phyla.app import application
 
     rng, files = random.Random(1), files_of(model / "p")
+    files = [name for name in files if not name.endswith((".parquet", ".jsonl"))]  # of which to make all takes long
     ends = {200: 0, 400: 0, 404: 0, 410: 0}
-    for number in range(examples):
+    for number in range(max(examples // 2, 1)):
         place = shutil.copytree(model / "p", tmp_path / str(number))
         name = rng.choice(files)
         label, data = rng.choice([*forged(name, (place / name).read_bytes())])
@@ -176,4 +174,4 @@ def test_the_page_of_a_forged_project(model: Path, tmp_path: Path, examples: int
             except Exception as fault:
                 raise AssertionError(f"{name}, {label}: {asked}") from fault
     print(ends)
-    assert ends[200] > 3 * examples
+    assert ends[200] > 3 * (examples // 2)
