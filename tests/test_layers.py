@@ -28,6 +28,7 @@ SAME_ROOM = {
     "_opened": "project",
     **dict.fromkeys(("_looking", "_near", "_shown", "_found", "_searching", "_seeing", "_tree", "_taking"), "project"),
     "_people": "project",
+    "_sound": "project",
     "_needs": "project",
     "_telling": "project",
     "_spreading": "project",

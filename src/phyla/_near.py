@@ -65,6 +65,9 @@ class Near(Opened):
         written to, it lies in a folder that goes with this process.
         """
         path = self.folder / "near" / f"{name}.npy"
+        if path.exists() and not self._keep(f"{name} fits", None, lambda: self._fits(path, next(blocks()))):
+            path.unlink()  # of another kind, or damaged
+            self._held.pop(f"{name} fits")
         if not path.exists():
             with self._reading:
                 if self._elsewhere is None and not path.exists():
@@ -73,6 +76,12 @@ class Near(Opened):
                 if not path.exists():
                     path = self._write_elsewhere(path.name, blocks)
         return np.load(path, mmap_mode="r")  # mapped anew each time: what was touched does not pile up
+
+    def _fits(self, path: Path, first: NDArray[np.floating]) -> bool:
+        with suppress(ValueError, OSError):
+            kept = np.load(path, mmap_mode="r")
+            return bool(kept.dtype == np.float16 and kept.shape == (len(self.images), first.shape[1]))
+        return False
 
     def _write_elsewhere(self, name: str, blocks: Callable[[], Iterator[NDArray[np.floating]]]) -> Path:
         place = gettempdir()

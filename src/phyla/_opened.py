@@ -23,11 +23,6 @@ LOG = "edits.jsonl"
 Value = TypeVar("Value")
 
 
-# What phyla.json says, and of which type.
-_KINDS: dict[str, Any] = dict.fromkeys(("source", "images", "groups", "map", "audit", "spread", "effort"), str)
-_KINDS |= dict.fromkeys(("features", "reduced", "backbones"), list) | {"agreement": int | float, "spread_edits": int}
-
-
 class Opened:
     """The project in `folder`.
 
@@ -41,18 +36,6 @@ class Opened:
         self._reading = RLock()
         self._held: dict[str, tuple[Any, Any]] = {}
         self._edits: tuple[list[Edit], int] = [], 0  # of the log up to that byte
-        self._check()
-
-    def _check(self) -> None:
-        """Raise `PhylaError` where phyla.json says what it can't mean: it may be a stranger's."""
-        for what, value in self.store.meta().items():
-            kind = _KINDS.get(what, object)
-            parts = value if kind is list and isinstance(value, list) else ()
-            if value is not None and (not isinstance(value, kind) or not all(isinstance(part, str) for part in parts)):
-                raise PhylaError(
-                    f"{self.store.place}/phyla.json is damaged: {what} is {str(value)[:60]!r}.",
-                    "Restore it from a backup.",
-                )
 
     def _keep(self, what: str, made_of: Any, make: Callable[[], Value]) -> Value:
         """What `make` gives; made again when `made_of` is no longer what it was."""
@@ -65,22 +48,27 @@ class Opened:
     def _array(self, stage: str, name: str) -> NDArray[Any]:
         return self.store.array(f"{stage}/{name}.npy")
 
-    def _by_row(self, stage: str, name: str, kinds: str, width: int = 0) -> NDArray[Any]:
-        """An array of numbers of a kind with a row for each image, of `width` if told: a stranger's may have others."""
+    def _by_row(self, stage: str, name: str, width: int | None = None) -> NDArray[Any]:
+        """An array with a row for each image, of `width` if told: a stranger's may have others."""
         n = int(self._table["row"].max()) + 1  # not `len(self.images)`: a million ids and names take a second to read
         array = self._array(stage, name)
-        if array.dtype.kind not in kinds or array.shape[1:] != ((width,) if width else ()) or len(array) < n:
-            raise PhylaError(
-                f"{stage}/{name}.npy of {self.store.place} is damaged: it holds {array.dtype} {array.shape}.",
-                f"phyla check {self.store.place} --repair",
-            )
+        if len(array) < n or width not in (None, *array.shape[1:]):
+            raise self.store.damaged(f"{stage}/{name}.npy", f"it holds {array.dtype} {array.shape}")
         return array[:n]
 
     @property
     def _table(self) -> dict[str, NDArray[Any]]:
         """Of each file its row in `images`, −1 if it can't be read, and the fault; what takes room is read apart."""
         name = self._current("images")
-        return self._keep("table", name, lambda: self.store.read_table(name, ("fault", "row")))
+        return self._keep("table", name, lambda: self._read_rows(name))
+
+    def _read_rows(self, name: str) -> dict[str, NDArray[Any]]:
+        table = self.store.read_table(name, ("fault", "row"))
+        row = table["row"]
+        n = int(row.max(initial=UNSORTED)) + 1
+        if not 0 < n <= len(row) or row.min() < UNSORTED or not np.bincount(row + 1, minlength=n + 1)[1:].all():
+            raise self.store.damaged(name, "its rows don't count the images")
+        return table
 
     @property
     def _uris(self) -> NDArray[Any]:
@@ -108,7 +96,9 @@ class Opened:
         def open_row(row: int, at_least: int) -> NDArray[np.uint8]:
             return open_picture(self._source, uris[row], at_least)
 
-        rest = self.store.read_table(self._current("images"), ("id", "width", "height"))
+        rest = self.store.read_table(name := self._current("images"), ("id", "width", "height"))
+        if not (ids := "".join(rest["id"].tolist())).isalnum() or not ids.isascii():
+            raise self.store.damaged(name, "its ids are none")
         return Images(rest["id"][first].astype(str), uris, rest["width"][first], rest["height"][first], open_row)
 
     def rows_with(self, ids: Sequence[str]) -> NDArray[np.int32]:
@@ -128,7 +118,9 @@ class Opened:
     def _read_ordered(self) -> tuple[NDArray[Any], NDArray[np.int32]]:
         stage = self._stage_of_ids
         with suppress(PhylaError, OSError):  # what lies in near/ may be deleted
-            return self.store.array(f"{stage}/ids.npy", mmap=True), self.store.array(f"{stage}/order.npy", mmap=True)
+            ids, order = (self.store.array(f"{stage}/{of}.npy", mmap=True) for of in ("ids", "order"))
+            if len(ids) == len(order) == int(self._table["row"].max()) + 1:
+                return ids, order
         ids = self.images.ids
         return ids, np.argsort(ids).astype(np.int32)
 
@@ -173,7 +165,7 @@ class Opened:
 
     def _read_grouping(self, stage: str, agreement: float) -> Grouping:
         arrays = self.store.arrays(stage) or {}
-        best, strength = self._by_row(stage, "labels_", "iu").astype(np.int32), self._by_row(stage, "strength_", "f")
+        best, strength = self._by_row(stage, "labels_").astype(np.int32), self._by_row(stage, "strength_")
         labels = np.where(strength < agreement, UNSORTED, best).astype(np.int32)
         evidence = {"evidence": arrays["evidence_"].tolist()} if "evidence_" in arrays else {}
         return Grouping(
@@ -274,8 +266,8 @@ class Opened:
             taught = self.store.read_json(f"{stage}/classes.json")
             classes += [name for name in taught if name not in classes]
             column = np.array([classes.index(name) for name in taught], np.int32)
-            share, best = self._by_row(stage, "proba", "f", len(taught)), self._by_row(stage, "codes", "iu")
-            accepted[:] = self._by_row(stage, "accepted", "b")
+            share, best = self._by_row(stage, "proba", len(taught)), self._by_row(stage, "codes")
+            accepted[:] = self._by_row(stage, "accepted")
             for row, code in said.rejected:
                 share[row, column == code] = 0
                 if column[best[row]] == code:  # the next best was not what was accepted

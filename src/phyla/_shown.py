@@ -92,7 +92,10 @@ class Shown(Near):
         with suppress(PhylaError, OSError):  # what lies in near/ may be deleted
             folders = self.store.read_json(f"{self._stage_of_ground}/folders.json")
             ranked, centers, place = (self._array(self._stage_of_ground, of) for of in ("ranked", "centers", "place"))
-            return Ground(ranked, centers, place, {int(group): name for group, name in folders.items()})
+            known = [str(group) for group in range(self.grouping.n_groups)]
+            is_whole = len(ranked) == len(self.grouping.best) and len(centers) == len(place) == len(known)
+            if is_whole and folders.keys() <= set(known):
+                return Ground(ranked, centers, place, {int(group): name for group, name in folders.items()})
         from scipy.sparse import csr_array
 
         grouping = self.grouping

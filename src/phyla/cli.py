@@ -139,7 +139,7 @@ def _export(args: argparse.Namespace) -> Any:
         from phyla.project import Project
 
         project = Project(args.project)
-        with Progress(quiet=args.json)("drawing", len(project.images), len(project.images)) as advance:
+        with Progress(quiet=args.json or args.quiet)("drawing", len(project.images), len(project.images)) as advance:
             count = export_page(project, args.to, force=args.force, advance=advance)
     else:
         count = _done(args)
@@ -231,13 +231,28 @@ def _methods(args: argparse.Namespace) -> Any:
     )
 
 
+def _run(args: argparse.Namespace) -> Any:
+    """Run a command. An unexpected fault is ours, unless its project can't be what we wrote."""
+    try:
+        return globals()[f"_{args.verb}"](args)
+    except (PhylaError, OSError):
+        raise
+    except Exception as fault:
+        from phyla._sound import blame  # only now: it loads what `--help` has no need of
+
+        place = getattr(args, "project", None) or getattr(args, "groups", None)
+        if isinstance(place, str) and (why := blame(place)):
+            raise why from fault
+        raise
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command: 0, 1 where `check` finds faults, 2 for a fault the user can mend, 130 or 143 if told to stop."""
     args = parser().parse_args(argv)
     told_to: list[int] = []
     try:
         with _stoppable(told_to):
-            told, plain = globals()[f"_{args.verb}"](args)
+            told, plain = _run(args)
             _print(json.dumps(told, indent=1, ensure_ascii=False) if args.json else plain(told))
             if getattr(args, "open", False):
                 from phyla.app import serve

@@ -34,9 +34,10 @@ def _hear(event: str, args: tuple) -> None:
     else:
         return
     for path in paths:
-        place = os.path.realpath(os.path.dirname(os.path.abspath(os.fsdecode(path))))
+        folder, name = os.path.split(os.path.abspath(os.fsdecode(path)))
         is_python = "__pycache__" in os.fsdecode(path)
-        if not is_python and path != os.devnull and not (place + os.sep).startswith(_allowed):
+        place = os.path.join(os.path.realpath(folder), name)
+        if not is_python and path != os.devnull and not place.startswith(_allowed):
             _watched.append(f"{event} {os.fsdecode(path)[:200]!r}")
 
 
@@ -50,7 +51,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     here = tmp_path / "here"
     here.mkdir(exist_ok=True)
     monkeypatch.chdir(here)
-    _allowed = tuple(os.path.realpath(place) + os.sep for place in (here, Path(tempfile.gettempdir()) / "phyla-"))
+    _allowed = os.path.realpath(here), os.path.join(os.path.realpath(tempfile.gettempdir()), "phyla-")
 
     def command(*argv: object) -> tuple[int, str]:
         global _watched

@@ -164,8 +164,8 @@ class TestFolder:
 
     def test_meta_keeps_what_it_is_not_told_about(self, store: Store) -> None:
         with store.writing():
-            store.update_meta(map="m")
-        assert store.meta() == {"format": FORMAT, "source": "/photos", "map": "m"}
+            store.update_meta(map="map/m")
+        assert store.meta() == {"format": FORMAT, "source": "/photos", "map": "map/m"}
 
     @pytest.mark.parametrize("version", [FORMAT + 1, 99, "2", None])
     @pytest.mark.parametrize("way", [Store.open, Store.create])

@@ -14,6 +14,7 @@ from time import monotonic
 from typing import Any
 
 from phyla import _progress
+from phyla._sound import blame
 from phyla.project import Project
 from phyla.types import PhylaError
 
@@ -127,6 +128,8 @@ def _work(project: Project, what: str, options: dict[str, Any], hear: Hear) -> t
     except PhylaError as fault:
         return {"error": fault.message, "hint": fault.hint}, None
     except Exception as fault:
+        if why := blame(project.store.place):
+            return {"error": why.message, "hint": why.hint}, None
         traceback.print_exc()
         return {"error": f"A fault of Phyla's own: {type(fault).__name__}: {fault}", "hint": "Please report it."}, None
     finally:

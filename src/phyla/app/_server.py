@@ -20,6 +20,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from phyla._searching import Seen
+from phyla._sound import blaming
 from phyla._taking import FORMATS
 from phyla.app import _asked as asked
 from phyla.app import _classifier as classifier
@@ -277,7 +278,7 @@ class Server:
 
 def _asking(work: Callable[[Request], Any]) -> Callable[[Request], Any]:
     async def answer(request: Request) -> Response:
-        return await run_in_threadpool(lambda: _answered(work(request)))
+        return await run_in_threadpool(_done, work, request, request)
 
     return answer
 
@@ -285,9 +286,14 @@ def _asking(work: Callable[[Request], Any]) -> Callable[[Request], Any]:
 def _saying(work: Callable[[dict[str, Any]], Any]) -> Callable[[Request], Any]:
     async def answer(request: Request) -> Response:
         told = await asked.body(request)
-        return await run_in_threadpool(lambda: _answered(work(told)))
+        return await run_in_threadpool(_done, work, told, request)
 
     return answer
+
+
+def _done(work: Callable[[Any], Any], given: Any, request: Request) -> Response:
+    with blaming(request.app.state.server.project.store.place):
+        return _answered(work(given))
 
 
 def _answered(told: Any) -> Response:

@@ -16,15 +16,17 @@ A file is either there and whole or not there. Nothing is a pickle. On an object
 object for each line.
 """
 
+from phyla.store._faults import Busy, plain
 from phyla.store._features import Features
-from phyla.store._files import FORMAT, Busy, Store, plain
+from phyla.store._files import FORMAT, Store
+from phyla.store._forms import dims_of, not_an_array
 from phyla.store._lance import LANCE, LanceFeatures, lance_package
 from phyla.store._lines import read_line
 from phyla.types import PhylaError
 
 __all__ = [
     "FORMAT", "LANCE", "Busy", "Features", "LanceFeatures", "Store",
-    "features_of", "kind_of_store", "lance_package", "plain", "read_line",
+    "dims_of", "features_of", "kind_of_store", "lance_package", "not_an_array", "plain", "read_line",
 ]  # fmt: skip
 
 KINDS = {"npy": Features, "lance": LanceFeatures}

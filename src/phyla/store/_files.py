@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import io
 import json
 import os
@@ -18,12 +17,14 @@ import numpy as np
 from blake3 import blake3
 from numpy.typing import NDArray
 
-from phyla.store._lines import add_line, read_line, written
+from phyla.store._faults import Busy, plain, refuse_outside
+from phyla.store._forms import not_an_array, not_json, not_recipe
+from phyla.store._logs import Logs
 from phyla.store._remote import Remote, is_remote
+from phyla.store._tables import read_columns
 from phyla.types import PhylaError, Recipe
 
 FORMAT = 2
-_PATIENCE = 10.0  # seconds that a log is waited for
 _META = "phyla.json"
 _SUMS = "sums"  # the folder of the checksums: that of NAME is sums/NAME
 # From each older format to the next: a function that changes the folder and returns the new phyla.json. All that is
@@ -33,11 +34,7 @@ _MIGRATIONS: dict[int, Callable[[Path, dict[str, Any]], dict[str, Any]]] = {
 }
 
 
-class Busy(PhylaError):
-    """Somebody else is writing."""
-
-
-class Store:
+class Store(Logs):
     """A project's folder, here or elsewhere. Reading needs no lock; writing happens inside `with store.writing():`.
 
     A file's name is its path in the project, with slashes. Of a project that lies elsewhere (`place` is a URL) files
@@ -90,15 +87,22 @@ class Store:
                 f"{place} has format {version!r}; this Phyla reads formats up to {FORMAT}.",
                 "Update it: pip install --upgrade phyla",
             )
-        if links := store._links():
-            raise PhylaError(
-                f"{links[0]} leads out of the project.", "Put what it leads to in its place, or remove it."
-            )
+        store.refuse_strange()
         return store
 
-    def _links(self) -> list[Path]:
-        """Symbolic links where files are written through them: a stranger's project could have others replaced."""
-        return [p for p in (*self.folder.glob("*"), *self.folder.glob("*/*")) if p.is_symlink()]
+    def refuse_strange(self, folder: str | Path = "") -> None:
+        """Raise `PhylaError` where a project has links, which writing may follow out of it, or what is no file."""
+        with os.scandir(folder or self.folder) as there:
+            for entry in there:
+                if entry.is_symlink():
+                    raise PhylaError(
+                        f"{entry.path} leads out of the project.", "Put what it leads to in its place, or remove it."
+                    )
+                if entry.is_dir():
+                    with suppress(FileNotFoundError):  # a writer has just removed it
+                        self.refuse_strange(entry.path)
+                elif not entry.is_file():
+                    raise PhylaError(f"{entry.path} is neither a file nor a folder.", "Remove it.")
 
     def meta(self) -> dict[str, Any]:
         """What phyla.json says; empty in a folder where nothing has been finished. Read again when it was replaced."""
@@ -112,9 +116,13 @@ class Store:
         seen = stat.st_ino, stat.st_mtime_ns, stat.st_size
         if self._meta[0] != seen:
             try:
-                self._meta = seen, dict(json.loads(path.read_text(encoding="utf-8")))
+                data = path.read_bytes()
+                told = dict(json.loads(data))
+                if told.get("format") in range(1, FORMAT + 1) and (why := not_json(_META, told, data)):
+                    raise ValueError(why)
             except (ValueError, TypeError, RecursionError) as fault:
                 raise PhylaError(f"{path} is damaged: {fault}.", "Restore it from a backup.") from fault
+            self._meta = seen, told
         return dict(self._meta[1])
 
     def update_meta(self, **changes: Any) -> None:
@@ -154,12 +162,12 @@ class Store:
         return self.folder / "tmp"
 
     def has(self, name: str) -> bool:
-        _refuse_outside(name)
+        refuse_outside(name)
         return (self.folder / name).exists() or (self.remote is not None and self.remote.has(name))
 
     def path(self, name: str) -> Path:
         """Where a file lies on this machine: it is brought here if need be."""
-        _refuse_outside(name)
+        refuse_outside(name)
         path = self.folder / name
         if self.remote and not path.exists():
             self.remote.fetch(name, path)
@@ -167,7 +175,7 @@ class Store:
 
     def names(self, under: str = "") -> list[str]:
         """The names of what lies directly in a folder, in order."""
-        _refuse_outside(under)
+        refuse_outside(under)
         if self.remote:
             return self.remote.names(under)
         folder = self.folder / under
@@ -186,7 +194,7 @@ class Store:
     @contextmanager
     def streaming(self, name: str) -> Iterator[Callable[[Any], None]]:
         """Write a file piece by piece; it gets its name, whole and durable, when the block ends without an error."""
-        _refuse_outside(name)
+        refuse_outside(name)
         aside = self._aside(name)
         digest = blake3()
         try:
@@ -244,7 +252,7 @@ class Store:
     def remove(self, names: Iterable[str]) -> None:
         """Remove files, in this order."""
         for name in names:
-            _refuse_outside(name)
+            refuse_outside(name)
             for gone in (name, f"{_SUMS}/{name}"):
                 if self.remote:
                     self.remote.remove(gone)
@@ -259,23 +267,34 @@ class Store:
         self.write(name, (json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode())
 
     def read_json(self, name: str) -> Any:
+        """What a JSON file says, which is of the form that its name tells of."""
+        data = self.read(name)
         try:
-            return json.loads(self.read(name))
+            told = json.loads(data)
+            why = not_json(name, told, data)
         except (ValueError, RecursionError) as fault:
-            raise self._damaged(name, fault) from fault
+            raise self.damaged(name, fault) from fault
+        if why:
+            raise self.damaged(name, why)
+        return told
 
     def array(self, name: str, *, mmap: bool = False) -> NDArray[Any]:
-        """The array in a file, mapped if asked; never unpickles."""
+        """The array in a file, mapped if asked; never unpickles. It is of the form that its name tells of."""
         try:
             if self.remote and not self._keeps:
-                return np.load(io.BytesIO(self.remote.read(name)), allow_pickle=False)
-            found = np.load(self.path(name), mmap_mode="r" if mmap else None, allow_pickle=False)
+                data = self.remote.read(name)
+                found, size = np.load(io.BytesIO(data), allow_pickle=False), len(data)
+            else:
+                path = self.path(name)
+                found, size = np.load(path, mmap_mode="r" if mmap else None, allow_pickle=False), path.stat().st_size
         except OSError:
             raise
         except Exception as fault:  # a header can make NumPy raise nearly anything
-            raise self._damaged(name, fault) from fault
+            raise self.damaged(name, fault) from fault
         if not isinstance(found, np.ndarray):
-            raise self._damaged(name, ValueError("it holds several arrays"))
+            raise self.damaged(name, "it holds several arrays")
+        if why := not_an_array(name, found, size, values=not mmap):
+            raise self.damaged(name, why)
         return found
 
     def ids(self, name: str) -> NDArray[np.str_]:
@@ -283,7 +302,7 @@ class Store:
         try:
             return self.array(name).astype(str)
         except UnicodeDecodeError as fault:
-            raise self._damaged(name, fault) from fault
+            raise self.damaged(name, fault) from fault
 
     def write_array(self, name: str, array: NDArray[Any]) -> None:
         buffer = io.BytesIO()
@@ -309,17 +328,11 @@ class Store:
         self.write(name, buffer.getbuffer())
 
     def read_table(self, name: str, columns: Sequence[str] | None = None) -> dict[str, NDArray[Any]]:
-        import pyarrow.parquet as pq
-
+        """Columns of a table; those of `TABLES` of their types."""
         try:
-            with pq.ParquetFile(self.path(name)) as file:  # `pq.read_table` would load pyarrow.dataset
-                table = file.read(None if columns is None else list(columns))
-        except ValueError as fault:  # pyarrow's ArrowInvalid is one
-            raise self._damaged(name, fault) from fault
-        return {column: table[column].to_numpy() for column in table.column_names}
-
-    def _damaged(self, name: str, fault: Exception) -> PhylaError:
-        return PhylaError(f"{self.place}/{name} is damaged: {fault}.", f"phyla check {self.place} --repair")
+            return read_columns(self.path(name), name, columns)
+        except ValueError as fault:
+            raise self.damaged(name, fault) from fault
 
     # ---- stages: one recipe, one key, one folder
 
@@ -333,13 +346,10 @@ class Store:
     def recipe(self, stage: str) -> Recipe:
         """How a stage was, or is to be, made."""
         told = self.read_json(f"{stage}/recipe.json")
-        try:
-            recipe = Recipe(**told | {"inputs": tuple(told["inputs"])})
-            _refuse_outside("/".join((recipe.room, *recipe.inputs)))
-            if [type(v) for v in (recipe.method, recipe.params, recipe.version, recipe.seed)] != [str, dict, int, int]:
-                raise TypeError("values of other types")
-        except (TypeError, KeyError, AttributeError) as fault:
-            raise self._damaged(f"{stage}/recipe.json", fault) from fault
+        if why := not_recipe(told):
+            raise self.damaged(f"{stage}/recipe.json", why)
+        recipe = Recipe(**told | {"inputs": tuple(told["inputs"])})
+        refuse_outside("/".join((recipe.room, *recipe.inputs)))
         return recipe
 
     def is_done(self, stage: str) -> bool:
@@ -379,89 +389,3 @@ class Store:
         while (name := f"{len(found):05}.{suffix}") in there:
             found.append(f"{stage}/{name}")
         return found
-
-    # ---- logs, which only grow
-
-    @contextmanager
-    def appending(self, name: str) -> Iterator[None]:
-        """Hold the log `name`. Others wait: a line takes a moment, even while somebody is `writing` for hours."""
-        import filelock
-
-        try:
-            with ExitStack() as held:
-                held.enter_context(filelock.FileLock(self.folder / f"{name}.lock", timeout=_PATIENCE))
-                if self.remote:
-                    held.enter_context(self.remote.lease(f"{name}.lock", _PATIENCE))
-                    self._pull(name)
-                yield
-        except (filelock.Timeout, TimeoutError) as busy:
-            raise Busy(f"Another process is writing {name} of {self.place}.", "Try again in a moment.") from busy
-        except OSError as fault:
-            raise plain(fault, self.place) from fault
-
-    def append(self, name: str, value: Mapping[str, Any]) -> None:
-        """Add one line of JSON to a log, durable when this returns. A torn last line of a killed writer is dropped."""
-        line = written(value)
-        if self.remote:
-            # A line is an object of its own: no object can be added to.
-            number = self._lines_here(name)
-            if not self.remote.create(f"{name}/{number:08}.json", line):
-                raise Busy(f"Another process is writing {name} of {self.place}.", "Try again in a moment.")
-        add_line(self.folder / name, line)
-
-    def _lines_here(self, name: str) -> int:
-        path = self.folder / name
-        return path.read_bytes().count(b"\n") if path.exists() else 0
-
-    def _pull(self, name: str) -> None:
-        """Bring the lines here that others wrote."""
-        assert self.remote
-        for part in self.remote.names(name)[self._lines_here(name) :]:
-            add_line(self.folder / name, self.remote.read(f"{name}/{part}"))
-
-    def _look(self, name: str) -> Path:
-        """Where a log lies on this machine, as it is now."""
-        import filelock
-
-        if self.remote and self.remote.is_due(name):
-            self.folder.mkdir(parents=True, exist_ok=True)
-            # Who holds it is appending, and has brought the lines here.
-            with suppress(filelock.Timeout), filelock.FileLock(self.folder / f"{name}.lock", timeout=0):
-                self._pull(name)
-        return self.folder / name
-
-    def log(self, name: str, start: int = 0) -> tuple[list[dict[str, Any]], int]:
-        """The whole lines of a log from byte `start` on, and where they end."""
-        path = self._look(name)
-        if not path.exists():
-            return [], 0
-        with path.open("rb") as file:
-            file.seek(start)
-            whole = file.read()
-        whole = whole[: whole.rfind(b"\n") + 1]
-        told = []
-        for line in filter(None, whole.split(b"\n")):
-            if (value := read_line(line)) is None:
-                raise self._damaged(name, ValueError(f"the line {line[:60]!r}"))
-            told.append(value)
-        return told, start + len(whole)
-
-    def log_size(self, name: str) -> int:
-        path = self._look(name)
-        return path.stat().st_size if path.exists() else 0
-
-
-def _refuse_outside(name: str) -> None:
-    """Raise `PhylaError` where a name, of a stranger's phyla.json say, leads out of the project."""
-    if not isinstance(name, str) or name.startswith("/") or {"..", "\0"} & {*name.split("/"), *name}:
-        raise PhylaError(f"{name!r} can't be the name of a file in a project.", "Restore phyla.json from a backup.")
-
-
-def plain(fault: OSError, place: str, elsewhere: str = "Name another folder with --project.") -> PhylaError:
-    """What kept the disk from taking `place`; `elsewhere` is the way out where nothing can be written there."""
-    match fault.errno:
-        case errno.ENOSPC | errno.EDQUOT:
-            return PhylaError(f"The disk of {place} is full.", "Free some space and run the same command again.")
-        case errno.EACCES | errno.EPERM | errno.EROFS:
-            return PhylaError(f"{place} can't be written to.", elsewhere)
-    return PhylaError(f"{fault.filename or place}: {fault.strerror or fault}.", "Run the same command again.")
