@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -246,12 +246,15 @@ def _is_lines(data: bytes) -> bool:
     return data.endswith(b"\n") and all(b'"sum": "' in line and read_line(line) for line in data[:-1].split(b"\n"))
 
 
-def flipped_back(data: bytes, is_right: Callable[[bytes], bool]) -> bytes | None:
-    """`data` with the one bit changed that makes it right; None where there is no such bit, or too much to try."""
-    if len(data) > _BITS_TRIED:
+def flipped_back(data: bytes, is_right: Callable[[bytes], bool], where: Sequence[int] | None = None) -> bytes | None:
+    """`data` with the one bit changed that makes it right; None where there is no such bit, or too much to try.
+
+    where : the bytes that it may be in, if that is known.
+    """
+    if where is None and len(data) > _BITS_TRIED:
         return None
     trial = bytearray(data)
-    for i in range(len(trial)):
+    for i in range(len(trial)) if where is None else where:
         for bit in range(8):
             trial[i] ^= 1 << bit
             if is_right(bytes(trial)):

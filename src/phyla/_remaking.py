@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import cached_property, partial
 from hashlib import sha256
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,7 @@ from phyla import backbones, sources
 from phyla._growing import Growth, grew_from, spaces_of
 from phyla._searching import build_index
 from phyla._spreading import spread
-from phyla._steps import Spaces, Steps, digest, folders_of, images_of, scan_all
+from phyla._steps import Spaces, Steps, as_table, digest, folders_of, images_of, name_of, scan_all
 from phyla._tasks import open_picture
 from phyla._telling import draw
 from phyla.engine import LOCAL, open_engine
@@ -25,6 +24,7 @@ from phyla.project import Project
 from phyla.store import LANCE, LanceFeatures, features_of
 from phyla.types import UNREAD, Images, PhylaError, Recipe
 
+_TABLE = ("uri", "id", "width", "height", "fault")
 _SPLIT = 8192  # rows of a shard of the scan
 _GROWN = ("reduced", "groups", "map", "spread")  # rooms of the stages that grow
 
@@ -162,15 +162,15 @@ class Remaking:
 
     # ---- making
 
-    def make(self, unit: str) -> None:
-        """Make a stage, a shard of a sequence or a file. Raises `PhylaError` where that can't be done."""
+    def make(self, unit: str, files: Sequence[str]) -> None:
+        """Make a stage, a shard of features, a file, or `files` of the scan. Raises `PhylaError` where it can't."""
         room = unit.partition("/")[0]
         if room in ("aligned", *_GROWN):
             self._stage(unit)
             return
         match room:
             case "scan":
-                self._scan(int(Path(unit).name[:5]))
+                self._scan(files)
             case "features":
                 self._features(unit)
             case "images":
@@ -258,15 +258,17 @@ class Remaking:
         names = [f"scan/{name}" for name in self.store.names("scan") if name.endswith(".parquet")]
         return [self.store.read_table(name) for name in names]
 
-    def _scan(self, number: int) -> None:
+    def _scan(self, names: Sequence[str]) -> None:
+        """Which of several shards told of what is not known any more; what is gone since is told of by none."""
         source, columns = self._source(), ("uri", "size", "stamp", "id", "width", "height", "fault")
         known = {row for part in self._scans() for row in zip(*(part[c].tolist() for c in columns[:3]), strict=True)}
-        lacking = [e for e in sources.listed(source) if (e.uri, e.size, e.stamp) not in known][:_SPLIT]
-        if not lacking:
-            raise PhylaError("the files that it tells of are not there any more")
-        found = scan_all(source, lacking, self.steps.run, lambda n: None)
-        found |= {"size": [e.size for e in lacking], "stamp": [e.stamp for e in lacking]}
-        self.store.write_table(f"scan/{number:05}.parquet", {c: tuple(found[c]) for c in columns})
+        lacking = [e for e in sources.listed(source) if (e.uri, e.size, e.stamp) not in known]
+        for number, name in enumerate(names, 1):
+            shard = lacking[: _SPLIT if number < len(names) else None]
+            del lacking[: len(shard)]
+            found = scan_all(source, shard, self.steps.run, lambda n: None) or {column: [] for column in columns}
+            found |= {"size": [e.size for e in shard], "stamp": [e.stamp for e in shard]}
+            self.store.write_table(name, {c: tuple(found[c]) for c in columns})
 
     def _features(self, unit: str) -> None:
         room, key, *rest = unit.split("/")
@@ -319,14 +321,26 @@ class Remaking:
             self._aside(f"{features.stage}/{LANCE}")
 
     def _table(self, unit: str) -> None:
-        source, there = self._source(), set(self.store.names("images"))
-        table = self.steps.scan(source)
-        name = self.steps.keep(self.steps.without_broken(table, images_of(table, source), self.meta["features"][0])[0])
-        self.__dict__.pop("_tables", None)
-        if name != unit:
-            if name.partition("/")[2] not in there:
-                self.store.remove([name])
-            raise PhylaError("the files that it tells of are others by now")
+        """Of which files a table told, of all that were ever seen, is found by its name, which is made of what it says.
+
+        The files after each shard of the scan are tried, with and without those that are gone since; the last first.
+        """
+        source, seen, parts = self._source(), dict[str, tuple[Any, ...]](), list[dict[str, tuple[Any, ...]]]()
+        for part in self._scans():
+            seen |= {row[0]: row for row in zip(*(part[c].tolist() for c in _TABLE), strict=True)}
+            parts.append(seen.copy())
+        there = [entry.uri for entry in sources.listed(source)]
+        stages = [*self.meta["features"], *sorted(of for of in self.current if of.startswith("features/"))]
+        for known in reversed(parts):
+            for uris in ([uri for uri in there if uri in known], sorted(known)):
+                found = as_table(*zip(*(known[uri] for uri in uris), strict=True)) if uris else {}
+                for stage in dict.fromkeys(stages) if found else ():
+                    table = self.steps.without_broken(found, images_of(found, source), stage)[0]
+                    if name_of(table) == unit:
+                        self.steps.keep(table)
+                        self.__dict__.pop("_tables", None)  # it is one of them now
+                        return
+        raise PhylaError("which files it told of can't be found out any more")
 
 
 def same(unit: str, made: str) -> None:

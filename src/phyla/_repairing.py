@@ -7,6 +7,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 
@@ -41,6 +42,8 @@ _ORDER = (
 )
 _BIT, _AS_IT_WAS, _ANEW = "the one changed bit was put back", "made again, the same byte by byte", "made again"
 _COPY = "put back from the copy that this machine keeps"
+_STRANGE = 4  # ids of a shard in which a changed bit is looked for: it is in one
+_HEADER = 128  # bytes before the values in an .npy of one axis
 # What lies in the folder that this machine keeps of a project elsewhere, and is no copy.
 _NO_COPIES = ("tmp", "near", "thumbs", "lock", LOG, f"{LOG}.lock")
 
@@ -154,12 +157,24 @@ def _use_copies(store: Store, faults: Found, digests: Mapping[str, str]) -> None
 def _put_back(store: Store, name: str) -> str | None:
     with suppress(OSError, PhylaError):  # it is missing, or a folder
         sums, data = store.sums(name), store.read(name)
-        mended = flipped_back(data, lambda trial: blake3(trial).hexdigest(16) in sums) if sums else None
+        where = _strange(store, data) if name.endswith(".ids.npy") else None
+        mended = flipped_back(data, lambda trial: blake3(trial).hexdigest(16) in sums, where) if sums else None
         if mended is not None:
             _keep_copy(store, name)
             store.write(name, mended)
             return _BIT
     return None
+
+
+def _strange(store: Store, ids: bytes) -> list[int]:
+    """The bytes of a file of ids that are in its header, or in an id that no file was ever found to have."""
+    known: set[bytes] = set()
+    for shard in store.shards("scan", "parquet"):
+        with suppress(PhylaError):
+            known.update(str(id).encode() for id in store.read_table(shard, ("id",))["id"])
+    width = max(map(len, known), default=len(ids))
+    rows = [row for row in range(_HEADER, len(ids), width) if ids[row : row + width] not in known][:_STRANGE]
+    return [at for row in (range(_HEADER), *(range(row, row + width) for row in rows)) for at in row if at < len(ids)]
 
 
 def _mend_sum(store: Store, name: str) -> str | None:
@@ -224,14 +239,14 @@ def _mend_log(store: Store, faults: Found) -> None:
 def _mend_lines(store: Store, faults: Found) -> None:
     """The same of a project elsewhere, where each line is a file."""
     assert store.remote
-    here = (store.folder / LOG).read_bytes().splitlines(True) if (store.folder / LOG).exists() else []
+    here = (store.folder / LOG).read_bytes().split(b"\n") if (store.folder / LOG).exists() else []
     for fault in faults:
         number, data, line = int(Path(fault.file).stem), b"", None
         with suppress(FileNotFoundError):
             data = store.remote.read(fault.file)
             line, fault.mended = flipped_back(data, _is_lines), _BIT
         if line is None and any((read_line(of) or {}).get("seq") == number for of in here[number : number + 1]):
-            line, fault.mended = here[number], _COPY
+            line, fault.mended = here[number] + b"\n", _COPY
         if line is None:
             fault.what += " and can't be mended; it says nothing now, all others are kept"
             line, fault.mended = _nothing(number) + b"\n", f"the line as it was is in {DAMAGED}"
@@ -269,7 +284,7 @@ class _Mending:
                 if room in _CACHES or not self._is_current(unit):
                     self._retire(unit, faults)
                 else:
-                    self._replace(unit, faults, lambda unit=unit: self.remaking.make(unit))  # type: ignore[misc]
+                    self._replace(unit, faults, partial(self.remaking.make, unit, _names(faults)))
         with self.store.writing(), suppress(PhylaError, OSError):
             self.remaking.forget_older()
 
@@ -293,8 +308,7 @@ class _Mending:
 
     def _files(self, unit: str, faults: Found) -> list[str]:
         """What is moved away: the damaged files, and what says that the stage is finished."""
-        names = [fault.file.removeprefix("sums/") for fault in faults]
-        names = [name for name in names if not name.endswith(("/recipe.json", f"/{LANCE}"))]
+        names = [name for name in _names(faults) if not name.endswith(("/recipe.json", f"/{LANCE}"))]
         names = [name for name in names if "." in name.rpartition("/")[2]]  # not a stage that lacks images
         return [name for name in dict.fromkeys([f"{unit}/done", *names]) if self.store.has(name)]
 
@@ -346,7 +360,7 @@ class _Mending:
 
     def _retire(self, unit: str, faults: Found) -> None:
         """What is not in use, or only kept to be quick, is moved away with all that belongs to it."""
-        names = list(every(self.store, unit)) or [fault.file.removeprefix("sums/") for fault in faults]
+        names = list(every(self.store, unit)) or _names(faults)
         for name in sorted(names, key=lambda name: not name.endswith("/done")):
             if self.store.has(name):
                 _aside(self.store, name)
@@ -355,8 +369,9 @@ class _Mending:
                 self._drop(name)
         for folder in (unit, f"sums/{unit}"):
             shutil.rmtree(self.store.folder / folder, ignore_errors=True)
+        why = "it is made again when it is needed" if unit.partition("/")[0] in _CACHES else "nothing in use needs it"
         for fault in faults:
-            fault.mended = "moved away: it is made again when it is needed"
+            fault.mended = f"moved away: {why}"
 
     def _audit(self) -> None:
         was = self.meta.get("audit_edits")
@@ -371,6 +386,10 @@ def _rank(name: str) -> int:
     return _ORDER.index(room) if room in _ORDER else len(_ORDER)
 
 
+def _names(faults: Found) -> list[str]:
+    return list(dict.fromkeys(fault.file.removeprefix("sums/") for fault in faults))
+
+
 def _stage(unit: str) -> str:
     return "/".join(unit.split("/")[:2])
 
@@ -380,6 +399,8 @@ def _unit(name: str) -> str:
     parts = name.split("/")
     if parts[0] == "features" and len(parts) == 3 and (number := re.match(r"\d{5}(?=\.)", parts[2])):
         return f"{parts[0]}/{parts[1]}/{number[0]}"
-    if parts[0] in ("scan", "images", "audit", "near") or len(parts) < 3:
+    if parts[0] == "scan":  # what one of its shards tells hangs on what the others do
+        return "scan"
+    if parts[0] in ("images", "audit", "near") or len(parts) < 3:
         return name
     return "/".join(parts[:2])
