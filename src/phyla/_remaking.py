@@ -26,6 +26,7 @@ from phyla.types import UNREAD, Images, PhylaError, Recipe
 
 _TABLE = ("uri", "id", "width", "height", "fault")
 _SPLIT = 8192  # rows of a shard of the scan
+_UNKNOWN = (PhylaError, OSError, LookupError)  # of a recipe that is damaged, gone, or forged
 _GROWN = ("reduced", "groups", "map", "spread")  # rooms of the stages that grow
 
 AnyArray = NDArray[Any]
@@ -43,7 +44,7 @@ class Remaking:
     def inputs(self, stage: str) -> list[str]:
         """The stages that one is made of; none where its recipe can't be read."""
         room = stage.partition("/")[0]
-        with suppress(PhylaError, OSError):
+        with suppress(*_UNKNOWN):
             inputs = [of for of in self.store.recipe(stage).inputs if "/" in of]
             if room == "aligned":
                 return [*inputs, *self._groups_of([of for of in inputs if of.startswith("reduced/")])]
@@ -75,12 +76,12 @@ class Remaking:
 
     def forget_older(self) -> None:
         """Of stages that grew into others only the last and the one before keep their rows, as after `sort`."""
-        for stage in (*self.meta["reduced"], self.meta["groups"]):
+        for stage in (*self.meta.get("reduced", ()), *filter(None, [self.meta.get("groups")])):
             older = [stage]
-            while grew := grew_from(self.store, older[-1]):
-                older += grew
-            for each in older[2:-1]:
-                if self.store.is_done(each):
+            with suppress(*_UNKNOWN):
+                while (grew := grew_from(self.store, older[-1])) and grew[0] not in older:
+                    older += grew
+                for each in filter(self.store.is_done, older[2:-1]):
                     self.store.forget(each)
 
     def _has_grown(self, stage: str) -> bool:
@@ -116,7 +117,7 @@ class Remaking:
         """The spaces of all groups that there ever were."""
         found = {}
         for name in self.store.names("groups"):
-            with suppress(PhylaError, OSError):
+            with suppress(*_UNKNOWN):
                 inputs = self.store.recipe(f"groups/{name}").inputs
                 found[f"groups/{name}"] = [of for of in inputs if of.startswith("reduced/")]
         return found
@@ -132,8 +133,8 @@ class Remaking:
         """Each whole table of images, the current one first, and the digest of the images' ids."""
         found = {}
         names = [f"images/{name}" for name in self.store.names("images")]
-        for name in sorted(names, key=lambda name: name != self.meta["images"]):
-            with suppress(PhylaError, OSError, KeyError):
+        for name in sorted(names, key=lambda name: name != self.meta.get("images")):
+            with suppress(*_UNKNOWN):
                 found[name] = digest(self._read(name).ids)
         return found
 
@@ -156,7 +157,7 @@ class Remaking:
         """Whether a stage in use is of images that no whole table tells of."""
         told = set()
         for stage in self.current:
-            with suppress(PhylaError, OSError):
+            with suppress(*_UNKNOWN):
                 told |= {self.store.recipe(stage).inputs[1]} if stage.startswith("reduced/") else set()
         return not told <= {*self._tables.values()}
 

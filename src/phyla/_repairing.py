@@ -27,19 +27,9 @@ from phyla.types import PhylaError
 _CACHES = ("near", "neighbors", "measured", "concepts", "student")  # made again when they are asked for
 # In this order, for each is made of those before.
 _ORDER = (
-    *_CACHES,
-    "scan",
-    "features",
-    "images",
-    "aligned",
-    "reduced",
-    "groups",
-    "map",
-    "spread",
-    "audit",
-    "index",
+    *_CACHES, "scan", "features", "images", "aligned", "reduced", "groups", "map", "spread", "audit", "index",
     "report.html",
-)
+)  # fmt: skip
 _BIT, _AS_IT_WAS, _ANEW = "the one changed bit was put back", "made again, the same byte by byte", "made again"
 _COPY = "put back from the copy that this machine keeps"
 _STRANGE = 4  # ids of a shard in which a changed bit is looked for: it is in one
@@ -285,7 +275,7 @@ class _Mending:
                     self._retire(unit, faults)
                 else:
                     self._replace(unit, faults, partial(self.remaking.make, unit, _names(faults)))
-        with self.store.writing(), suppress(PhylaError, OSError):
+        with self.store.writing():
             self.remaking.forget_older()
 
     def _ordered(self) -> list[str]:
