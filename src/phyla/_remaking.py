@@ -26,7 +26,8 @@ from phyla.types import UNREAD, Images, PhylaError, Recipe
 
 _TABLE = ("uri", "id", "width", "height", "fault")
 _SPLIT = 8192  # rows of a shard of the scan
-_UNKNOWN = (PhylaError, OSError, LookupError)  # of a recipe that is damaged, gone, or forged
+# Of a recipe or a table that is damaged, gone, or forged: Arrow says so in many ways.
+_UNKNOWN = (PhylaError, OSError, LookupError, NotImplementedError)
 _GROWN = ("reduced", "groups", "map", "spread")  # rooms of the stages that grow
 
 AnyArray = NDArray[Any]
@@ -233,21 +234,23 @@ class Remaking:
 
         images = self._images_of(reduced[0], fit)
         known = {"domains": folders_of(images)} if told else {}
-        blocks = [len(self.store.array(f"{stage}/components_.npy")) for stage in reduced]
-        self.steps.group(Spaces(self.store, reduced), blocks, recipe, known)
+        self.steps.group(Spaces(self.store, reduced), self._blocks(reduced), recipe, known)
 
     def _spread(self, recipe: Recipe) -> None:
-        groups, *reduced, told = recipe.inputs
+        groups, reduced = recipe.inputs[0], tuple(of for of in recipe.inputs if of.startswith("reduced/"))
         ids = self._images_of(reduced[0]).ids
         best = self.store.array(f"{groups}/labels_.npy")[: len(ids)].astype(np.int32)
         replay = Replay(partial(rows_among, ids, np.argsort(ids)), best)
         said = replay.take(self.project.edits[: self.meta["spread_edits"]])
         answers, classes = self.project._answers(said)
-        if self.project._spread_recipe(recipe, answers, classes).inputs[-1] != told:
+        of_these = self.project._spread_recipe(recipe, answers, classes)
+        if _told(of_these) != _told(recipe):
             raise PhylaError("what people said by then is not what it was made of")
-        X = [self.store.array(f"{stage}/X.npy") for stage in reduced]
-        widths = [of.shape[1] for of in X]
-        spread(self.store, recipe, np.hstack(X), widths, answers, best, classes, self.steps.threads)
+        X = Spaces(self.store, reduced)
+        spread(self.store, recipe, X, self._blocks(reduced), answers, best, classes, self.steps.threads)
+
+    def _blocks(self, reduced: Sequence[str]) -> list[int]:
+        return [len(self.store.array(f"{stage}/components_.npy")) for stage in reduced]
 
     # ---- from the pictures
 
@@ -267,9 +270,10 @@ class Remaking:
         for number, name in enumerate(names, 1):
             shard = lacking[: _SPLIT if number < len(names) else None]
             del lacking[: len(shard)]
-            found = scan_all(source, shard, self.steps.run, lambda n: None) or {column: [] for column in columns}
+            found: dict[str, Any] = scan_all(source, shard, self.steps.run, lambda n: None)
             found |= {"size": [e.size for e in shard], "stamp": [e.stamp for e in shard]}
-            self.store.write_table(name, {c: tuple(found[c]) for c in columns})
+            none = {c: np.zeros(0, np.int64 if c in ("size", "width", "height") else np.str_) for c in columns}
+            self.store.write_table(name, {c: tuple(found[c]) for c in columns} if shard else none)
 
     def _features(self, unit: str) -> None:
         room, key, *rest = unit.split("/")
@@ -324,17 +328,23 @@ class Remaking:
     def _table(self, unit: str) -> None:
         """Of which files a table told, of all that were ever seen, is found by its name, which is made of what it says.
 
-        The files after each shard of the scan are tried, with and without those that are gone since; the last first.
+        Those are tried that were known after each shard of the scan, and those that were described after each shard of
+        a network, with and without what is gone since; the last first.
         """
-        source, seen, parts = self._source(), dict[str, tuple[Any, ...]](), list[dict[str, tuple[Any, ...]]]()
+        source, seen, known = self._source(), dict[str, tuple[Any, ...]](), list[dict[str, tuple[Any, ...]]]()
         for part in self._scans():
             seen |= {row[0]: row for row in zip(*(part[c].tolist() for c in _TABLE), strict=True)}
-            parts.append(seen.copy())
+            known.append(seen.copy())
         there = [entry.uri for entry in sources.listed(source)]
         stages = [*self.meta["features"], *sorted(of for of in self.current if of.startswith("features/"))]
-        for known in reversed(parts):
-            for uris in ([uri for uri in there if uri in known], sorted(known)):
-                found = as_table(*zip(*(known[uri] for uri in uris), strict=True)) if uris else {}
+        for stage in dict.fromkeys(stages):
+            held = {""}  # what can't be read has no id
+            for shard in self.store.shards(stage, "ids.npy"):
+                held.update(self.store.ids(shard).tolist())
+                known.append({uri: row for uri, row in seen.items() if row[1] in held})
+        for files in reversed(known):
+            for uris in ([uri for uri in there if uri in files], sorted(files)):
+                found = as_table(*zip(*(files[uri] for uri in uris), strict=True)) if uris else {}
                 for stage in dict.fromkeys(stages) if found else ():
                     table = self.steps.without_broken(found, images_of(found, source), stage)[0]
                     if name_of(table) == unit:
@@ -347,6 +357,11 @@ class Remaking:
 def same(unit: str, made: str) -> None:
     if made != unit:
         raise PhylaError("this version of Phyla, or this machine, would make another, or its images are others by now")
+
+
+def _told(recipe: Recipe) -> list[str]:
+    """What else than stages it was made of."""
+    return [of for of in recipe.inputs if "/" not in of]
 
 
 def _from(store: Any, before: dict[str, Any], held: Images, images: Images) -> Growth:

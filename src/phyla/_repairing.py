@@ -160,7 +160,7 @@ def _strange(store: Store, ids: bytes) -> list[int]:
     """The bytes of a file of ids that are in its header, or in an id that no file was ever found to have."""
     known: set[bytes] = set()
     for shard in store.shards("scan", "parquet"):
-        with suppress(PhylaError):
+        with suppress(PhylaError, NotImplementedError):  # it may be damaged, too
             known.update(str(id).encode() for id in store.read_table(shard, ("id",))["id"])
     width = max(map(len, known), default=len(ids))
     rows = [row for row in range(_HEADER, len(ids), width) if ids[row : row + width] not in known][:_STRANGE]
