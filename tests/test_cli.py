@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 
 from phyla import sources
-from phyla.cli import _parser, main
+from phyla._arguments import parser
+from phyla.cli import main
 from phyla.project import Project
 
-PLUGIN = str(Path(__file__).parent / "plugin")
 VERBS = (
     "sort", "show", "export", "predict", "score", "compare", "name", "merge", "split", "suggest", "label", "undo",
     "redo", "remove", "spread", "guess", "audit", "explain", "search", "train", "check",
@@ -32,7 +32,7 @@ ELSE = {(verb, "quiet"): "people watch a command" for verb in WATCHED}
 
 
 def options(verb: str) -> dict[str, argparse.Action]:
-    (verbs,) = (a for a in _parser()._actions if isinstance(a, argparse._SubParsersAction))
+    (verbs,) = (a for a in parser()._actions if isinstance(a, argparse._SubParsersAction))
     return {a.dest: a for a in verbs.choices[verb]._actions}
 
 
@@ -59,7 +59,7 @@ def test_demo_takes_what_sort_takes() -> None:
 
 
 def test_every_verb_and_option_has_help() -> None:
-    (verbs,) = (a for a in _parser()._actions if isinstance(a, argparse._SubParsersAction))
+    (verbs,) = (a for a in parser()._actions if isinstance(a, argparse._SubParsersAction))
     assert set(VERBS) < set(verbs.choices) and len(verbs._choices_actions) == len(verbs.choices)
     assert all(choice.help for choice in verbs._choices_actions)
     for verb in verbs.choices:
@@ -166,7 +166,7 @@ class TestPlain:
 
     def test_a_terminal_without_the_letters(self, project: Project) -> None:
         project.name(0, "zoë🙂")
-        env = os.environ | {"PYTHONIOENCODING": "ascii:strict", "PYTHONPATH": PLUGIN}
+        env = os.environ | {"PYTHONIOENCODING": "ascii:strict", "PYTHONPATH": os.pathsep.join(sys.path)}
         command = [sys.executable, "-m", "phyla", "show", str(project.folder)]
         done = subprocess.run(command, capture_output=True, env=env, check=True)
         assert b"zo\\xeb\\U0001f642" in done.stdout and not done.stderr

@@ -24,14 +24,14 @@ FLOORS = {
     "types": 0, "_version": 0,
 }  # fmt: skip
 SAME_ROOM = {
-    "_plain": "cli",
+    **dict.fromkeys(("_arguments", "_plain"), "cli"),
     "_opened": "project",
-    **dict.fromkeys(("_looking", "_shown", "_found", "_searching", "_seeing", "_tree", "_taking"), "project"),
+    **dict.fromkeys(("_looking", "_near", "_shown", "_found", "_searching", "_seeing", "_tree", "_taking"), "project"),
     "_people": "project",
     "_needs": "project",
     "_telling": "project",
     "_spreading": "project",
-    "_predicting": "project",
+    **dict.fromkeys(("_assigning", "_guessing", "_predicting"), "project"),
     "_training": "project",
     "_lesson": "project",
     "_growing": "project",

@@ -15,10 +15,10 @@ from phyla import plugins, sources
 from phyla._needs import needs
 from phyla._opened import Opened
 from phyla._progress import Progress
-from phyla._steps import Steps, folders_of, usable_threads
+from phyla._steps import Spaces, Steps, folders_of, usable_threads
 from phyla._telling import draw
 from phyla.audit import background
-from phyla.engine import check_engine, limited
+from phyla.engine import check_engine, limited, open_engine
 from phyla.types import UNSORTED, Finding, PhylaError
 
 # Not run unless asked for: what the others find better, or too often wrongly (see docs/benchmarks.md).
@@ -49,7 +49,8 @@ def audit(
     with limited(threads):
         offered |= {
             "near": offered["X"],
-            "X": lambda: project.X,
+            "X": lambda: Spaces(project.store, tuple(project._current("reduced"))),
+            "run": lambda: open_engine(engine),
             "residual": lambda: project.residual,
             "blocks": lambda: tuple(project.blocks),
             "labels": lambda: codes if (codes >= 0).any() else None,

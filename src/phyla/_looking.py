@@ -16,6 +16,7 @@ from phyla._seeing import for_browser, thumbnail
 from phyla._shown import Rows
 from phyla._steps import Steps, usable_threads
 from phyla._taking import FORMATS, take_away
+from phyla._telling import spread_told
 from phyla._tree import in_line
 from phyla.engine import limited
 from phyla.label import in_force
@@ -41,7 +42,7 @@ class Looking(Found):
         table, now, said = self._table, self._now, self.said
         n, meta, edits = len(now.group), self.store.meta(), self.edits
         unreadable = int((table["row"] < 0).sum())
-        spread = self._spread_told()
+        spread = spread_told(self)
         return {
             "project": self.store.name,
             "source": self._current("source"),

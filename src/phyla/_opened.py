@@ -301,53 +301,9 @@ class Opened:
     def show(self) -> dict[str, Any]:
         """The figures: `images` (files seen), `unique`, `copies`, `unreadable`, `changed` (files, at the last sort),
         `groups`, `unsorted`, and more."""
-        table, grouping, said, labels = self._table, self.grouping, self.said, self.labels
-        faulty = np.flatnonzero(table["fault"] != None)  # noqa: E711, element by element
-        uris = self._uris[faulty] if len(faulty) else faulty
-        unreadable = int((table["row"] < 0).sum())
-        sorted_ = grouping.labels >= 0
-        sizes = np.bincount(grouping.labels[sorted_], minlength=grouping.n_groups)
-        total = np.bincount(grouping.labels[sorted_], grouping.strength[sorted_], grouping.n_groups)
-        mean = total / np.maximum(sizes, 1)
-        known = labels.codes >= 0
-        of_class, confirmed = (
-            np.bincount(codes[codes >= 0], minlength=len(labels.classes)) for codes in (labels.codes, said.person)
-        )
-        return {
-            "images": len(table["row"]),
-            "unique": len(grouping.best),
-            "copies": len(table["row"]) - unreadable - len(grouping.best),
-            "unreadable": unreadable,
-            "changed": self.store.meta().get("changed", 0),
-            "groups": int((sizes > 0).sum()),
-            "unsorted": int((grouping.labels == UNSORTED).sum()),
-            "strength": round(grouping.scores["strength"], 4),
-            "sizes": [
-                {"group": g, "name": said.names.get(g), "images": int(size), "strength": round(float(m), 4)}
-                for g, (size, m) in enumerate(zip(sizes, mean, strict=True))
-                if size  # a group of which no image is sure is none yet
-            ],
-            "classes": [
-                {"name": name, "images": int(images), "confirmed": int(sure)}
-                for name, images, sure in zip(labels.classes, of_class, confirmed, strict=True)
-                if images
-            ],
-            "labelled": int(known.sum()),
-            "removed": int(said.removed.sum()),
-            "answers": int((said.person >= 0).sum()),
-            "spread": self._spread_told(),
-            "drift": self.drift,
-            "regrouped": self.store.meta().get("regrouped"),
-            "findings": len(self.findings),
-            "unreadable_files": [
-                {"uri": str(uri), "reason": str(why)} for uri, why in zip(uris, table["fault"][faulty], strict=True)
-            ],
-            "backbones": self._current("backbones"),
-            "method": grouping.recipe.method,
-            "source": self._current("source"),
-            "project": self.store.place,
-            "report": str(self.report) if self.report.exists() else None,
-        }
+        from phyla._telling import figures
+
+        return figures(self)
 
     @property
     def drift(self) -> dict[str, Any] | None:
@@ -361,14 +317,6 @@ class Opened:
             return None
         told: dict[str, Any] = self._keep("drift", stage, lambda: self.store.read_json(f"{stage}/grown.json"))
         return told
-
-    def _spread_told(self) -> dict[str, Any] | None:
-        """Of the last spread of labels: its method, what it went by, and what it accepted at what expected error."""
-        if not (stage := self._spread):
-            return None
-        told = self.store.read_json(f"{stage}/told.json")
-        since = len(self.edits) - self._current("spread_edits")
-        return {"method": self.store.recipe(stage).method} | told | {"edits_since": since}
 
     @property
     def findings(self) -> list[Finding]:

@@ -8,21 +8,22 @@ import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from phyla import backbones, plugins, sources
+from phyla import sources
 from phyla._export import refuse_to_overwrite
 from phyla._progress import Progress
 from phyla._steps import usable_threads
-from phyla._tasks import open_picture
-from phyla.engine import limited
+from phyla._tasks import Look
+from phyla.engine import LOCAL, check_engine, limited
 from phyla.store import Busy, Store, plain
 from phyla.train import Chain, read_chain
-from phyla.types import Images, PhylaError, Recipe
+from phyla.types import PhylaError, Recipe
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -38,6 +39,7 @@ def predict(
     to: str | Path | None = None,
     *,
     force: bool = False,
+    engine: str = LOCAL,
     threads: int | None = None,
     quiet: bool = True,
 ) -> dict[str, Any]:
@@ -46,7 +48,7 @@ def predict(
     They are written to `to` (.csv or .parquet) with the columns uri, class, probability, defer, outlier and fault, in
     the order of `source`; or given back as arrays, where `to` is None. A file that can't be read has its fault and no
     class. Each is read once, at the speed of the network (see docs/benchmarks.md). Of the images only the list is held;
-    2,048 at a time are kept aside, so that a killed run goes on where it was.
+    2,048 at a time are kept aside, so that a killed run goes on where it was. `engine` : who looks; as for `sort`.
 
     Returns
     -------
@@ -55,13 +57,14 @@ def predict(
     """
     if to is not None:
         refuse_to_overwrite(Path(to), force)
+    check_engine(engine)
     threads = usable_threads(threads)
     classifier = read_chain(Path(model))
     opened = sources.open_source(source)
     entries = sources.listed(opened)
     with limited(threads):
         if to is None:
-            columns = list(_look(classifier, opened, entries, 0, threads, Progress(quiet)))
+            columns = list(_look(classifier, opened, entries, 0, engine, threads, Progress(quiet)))
             told = _count(columns)
             return {"to": None, **told, "rows": {c: np.concatenate([part[c] for part in columns]) for c in columns[0]}}
         with _aside(Path(to)) as store:
@@ -69,7 +72,7 @@ def predict(
                             (classifier.sha256, _digest(entries)), _VERSION)  # fmt: skip
             stage = store.stage(recipe)
             start, number = sum(len(part["uri"]) for part in _kept(store, stage)), len(store.shards(stage, "parquet"))
-            for part in _look(classifier, opened, entries, start, threads, Progress(quiet)):
+            for part in _look(classifier, opened, entries, start, engine, threads, Progress(quiet)):
                 store.write_table(f"{stage}/{number:05}.parquet", _as_arrow(part))
                 number += 1
             told = _count(_kept(store, stage))
@@ -78,34 +81,30 @@ def predict(
 
 
 def _look(
-    classifier: Chain, source: sources.Source, entries: Sequence[sources.Entry], start: int, threads: int,
+    classifier: Chain, source: sources.Source, entries: Sequence[sources.Entry], start: int, engine: str, threads: int,
     progress: Progress,
 ) -> Iterator[Columns]:  # fmt: skip
     """The columns of `entries` from `start` on, shard by shard."""
     uris = np.array([entry.uri for entry in entries], object)
-    unknown = np.broadcast_to(np.int32(0), len(uris))  # nobody looks at the sizes
+    look = Look(source, classifier.load, partial(_columns, classifier), np.float32, classifier.in_doubt)
+    with progress("looking", len(uris) - start, len(uris)) as advance:
+        for told in look.over(uris[start:], None, engine, threads, advance):
+            end = start + len(told["fault"])
+            yield {"uri": uris[start:end]} | told
+            start = end
 
-    def open_row(row: int, at_least: int) -> NDArray[np.uint8]:
-        return open_picture(source, uris[row], at_least)
 
-    images = Images(uris, uris, unknown, unknown, open_row)
-    rows = range(start, len(uris))
-    if not rows:
-        return
-    networks, run = classifier.load(threads), plugins.load("engine", "local")
-    with progress("looking", len(rows), len(uris)) as advance:
-        for shard in backbones.extract(images, rows, networks, run, threads, advance, np.float32, classifier.in_doubt):
-            good = np.array([row not in shard.faults for row in shard.rows.tolist()])
-            told = {
-                "class": np.full(len(good), "", object),
-                "probability": np.full(len(good), np.nan, np.float32),
-                "defer": np.ones(len(good), bool),
-                "outlier": np.full(len(good), np.nan, np.float32),
-            }
-            for name, values in classifier.columns([rows[good] for rows in shard.features]).items():
-                told[name][good] = values
-            fault = np.array([shard.faults.get(row, "") for row in shard.rows.tolist()], object)
-            yield {"uri": uris[shard.rows], **told, "fault": fault}
+def _columns(classifier: Chain, features: list[NDArray[np.float32]], fault: NDArray[Any]) -> Columns:
+    good = fault == ""
+    told = {
+        "class": np.full(len(good), "", object),
+        "probability": np.full(len(good), np.nan, np.float32),
+        "defer": np.ones(len(good), bool),
+        "outlier": np.full(len(good), np.nan, np.float32),
+    }
+    for name, values in classifier.columns([rows[good] for rows in features]).items():
+        told[name][good] = values
+    return told | {"fault": fault}
 
 
 def _count(parts: Iterable[Columns]) -> dict[str, Any]:

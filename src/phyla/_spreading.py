@@ -3,55 +3,116 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from phyla import plugins
 from phyla._steps import fitted_arrays, restore
+from phyla.cluster import LANDMARKS
+from phyla.engine import LOCAL, Run, open_engine
 from phyla.label.defer import Defer, held_out
 from phyla.store import Store
-from phyla.types import Recipe
+from phyla.types import Recipe, Rows
 
+_BLOCK = 1 << 14  # rows whose labels are one task's: of 768 axes they take 50 MB
 _DEFER = "defer_"  # how the names of what the deferral keeps begin
 
 
 def spread(
-    store: Store, recipe: Recipe, X: NDArray[np.float32], blocks: Sequence[int], answers: NDArray[np.int32],
-    groups: NDArray[np.int32], classes: Sequence[str], threads: int,
+    store: Store, recipe: Recipe, X: Rows, blocks: Sequence[int], answers: NDArray[np.int32],
+    groups: NDArray[np.int32], classes: Sequence[str], threads: int, engine: str = LOCAL,
+    advance: Callable[[int], object] = lambda rows: None,
 ) -> str:  # fmt: skip
-    """Stage of the labels of all rows of X (n, d), spread from `answers` (n,), −1 where there is none."""
+    """Stage of the labels of all rows of X (n, d), spread from `answers` (n,), −1 where there is none.
+
+    It is learnt from up to `LANDMARKS` rows, all the answered ones among them; the labels of further ones are computed
+    block by block, by the workers of `engine`.
+    """
     stage = store.stage(recipe)
     if store.arrays(stage) is None:
+        rows = _landmarks(answers, recipe.seed)
+        few, told_of_few, among = (X[:], answers, groups) if rows is None else (X[rows], answers[rows], groups[rows])
 
         def learn(labellings: Sequence[NDArray[np.int32]]) -> Iterator[tuple[Any, NDArray[np.float32]]]:
             way = _spreader(recipe, blocks, threads)
             if hasattr(way, "fits"):
-                yield from way.fits(X, labellings, groups)
+                yield from way.fits(few, labellings, among)
                 return
             for labels in labellings:
-                model = _spreader(recipe, blocks, threads).fit(X, labels, groups)
-                yield model, model.predict_proba(X)
+                model = _spreader(recipe, blocks, threads).fit(few, labels, among)
+                yield model, model.predict_proba(few)
 
-        model, proba, apart, unseen = held_out(learn, answers, np.random.default_rng(recipe.seed))
+        model, proba, apart, unseen = held_out(learn, told_of_few, np.random.default_rng(recipe.seed))
+        advance(len(few))
         # A way that discovers classes gives more columns than there are answers of.
         classes = [*classes, *(f"new {i + 1}" for i in range(proba.shape[1] - len(classes)))]
-        defer = Defer(recipe.params["error"]).fit(apart, unseen)
-        accepted = defer.accept(proba) | (answers >= 0)
-        best = proba.argmax(1).astype(np.int32)  # of the exact numbers, as for images that come later
+        defer, learnt = Defer(recipe.params["error"]).fit(apart, unseen), fitted_arrays(model)
+        said = _said(proba, defer)
+        if rows is not None:
+            say = _Say(X, restore(_spreader(recipe, blocks, 1), learnt), defer)
+            said = _of_all(say, len(X), rows, said, open_engine(engine), threads, advance)
+        said["accepted"] |= answers >= 0
         told = {
             "answers": int((answers >= 0).sum()),
             "images": len(X),
-            "classes": dict(zip(classes, np.bincount(best, minlength=len(classes)).tolist(), strict=True)),
-            "accepted": int(accepted.sum()),
+            "classes": dict(zip(classes, np.bincount(said["codes"], minlength=len(classes)).tolist(), strict=True)),
+            "accepted": int(said["accepted"].sum()),
             "stated_error": None if np.isnan(defer.error_) else round(float(defer.error_), 4),
         }
         store.write_json(f"{stage}/classes.json", list(classes))
         store.write_json(f"{stage}/told.json", told)
-        kept = fitted_arrays(model) | {_DEFER + name: array for name, array in fitted_arrays(defer).items()}
-        store.finish(stage, {"proba": proba.astype(np.float16), "codes": best, "accepted": accepted} | kept)
+        store.finish(stage, said | learnt | {_DEFER + name: array for name, array in fitted_arrays(defer).items()})
     return stage
+
+
+def _landmarks(answers: NDArray[np.int32], seed: int) -> NDArray[np.intp] | None:
+    """The rows to learn from, in order; None where these are all."""
+    if len(answers) <= LANDMARKS:
+        return None
+    order = np.random.default_rng([seed, len(answers)]).permutation(len(answers))
+    return np.sort(order[np.argsort(answers[order] < 0, kind="stable")[:LANDMARKS]])
+
+
+def _said(proba: NDArray[np.float32], defer: Defer) -> dict[str, NDArray[Any]]:
+    """What is kept of probabilities (m, c): the likeliest class is that of the exact numbers, as for later images."""
+    return {
+        "proba": proba.astype(np.float16),
+        "codes": proba.argmax(1).astype(np.int32),
+        "accepted": defer.accept(proba),
+    }
+
+
+@dataclass(frozen=True)
+class _Say:
+    """What is said of the rows of a block."""
+
+    X: Rows
+    model: Any
+    defer: Defer
+
+    def __call__(self, block: slice) -> dict[str, NDArray[Any]]:
+        return _said(self.model.predict_proba(self.X[block]), self.defer)
+
+
+def _of_all(
+    say: _Say, n: int, rows: NDArray[np.intp], known: dict[str, NDArray[Any]], run: Run, threads: int,
+    advance: Callable[[int], object],
+) -> dict[str, NDArray[Any]]:  # fmt: skip
+    """What is said of all n rows: of some it is known."""
+    said = {name: np.empty((n, *values.shape[1:]), values.dtype) for name, values in known.items()}
+    blocks = [slice(start, min(start + _BLOCK, n)) for start in range(0, n, _BLOCK)]
+    with threadpool_limits(1):  # around all: one that ends must not give the others more threads
+        for block, part in zip(blocks, run(say, blocks, threads), strict=True):
+            for name, values in part.items():
+                said[name][block] = values
+            advance((n - len(rows)) * block.stop // n - (n - len(rows)) * block.start // n)
+    for name, values in known.items():
+        said[name][rows] = values
+    return said
 
 
 def extend(

@@ -17,10 +17,10 @@ from phyla import backbones, plugins, sources
 from phyla._progress import Progress
 from phyla._tasks import BLOCK, Describe, Measure, Narrow, Sums, blocks_of, keep_shard, open_picture
 from phyla.audit import MEASURE_VERSION, gather
-from phyla.cluster import Rows, fit
+from phyla.cluster import fit, leading
 from phyla.engine import LOCAL, cores, limited, open_engine
 from phyla.store import Features, Store, features_of
-from phyla.types import Images, PhylaError, Recipe
+from phyla.types import Images, PhylaError, Recipe, Rows
 
 COMPONENTS = 256  # axes kept of each network: groups are found in the first and told apart in all of them
 _SCAN_TASK, _SCAN_SHARD = 8, 8192  # files a task and a shard of the scan
@@ -354,14 +354,22 @@ def usable_threads(asked: int | None) -> int:
 
 @dataclass(frozen=True)
 class Spaces:
-    """X (n, d) of stages side by side, as it lies on the disk: rows of it are read when they are asked for."""
+    """X (n, d) of stages side by side, as it lies on the disk: rows of it are read when they are asked for.
+
+    near : only the leading axes of each, in which near images are alike.
+    """
 
     store: Store
     stages: tuple[str, ...]
+    near: bool = False
 
     def __len__(self) -> int:
         return len(self.store.array(f"{self.stages[0]}/X.npy", mmap=True))
 
     def __getitem__(self, rows: Any) -> NDArray[np.float32]:
         # Mapped anew each time: what was read does not pile up.
-        return np.hstack([self.store.array(f"{stage}/X.npy", mmap=True)[rows] for stage in self.stages])
+        spaces = (self.store.array(f"{stage}/X.npy", mmap=True) for stage in self.stages)
+        return np.hstack([leading(X[rows], (X.shape[1],)) if self.near else X[rows] for X in spaces])
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        return self[:] if dtype is None else self[:].astype(dtype)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from phyla import backbones, plugins, sources
 from phyla.audit import MEASURE_SIDE, facts, measure
-from phyla.engine import LOCAL, open_engine
+from phyla.engine import LOCAL, Run, open_engine
 from phyla.store import Features
 from phyla.types import UNREAD, Images, PhylaError
 
@@ -54,17 +54,24 @@ class Describe:
         """How many images there were. A shard that is there already, from a run that was killed, is kept."""
         ids, uris, numbers = task
         if not all(f.is_written(number, ids) for f, number in zip(self.features, numbers, strict=True)):
-
-            def open_row(row: int, at_least: int) -> NDArray[np.uint8]:
-                return open_picture(self.source, uris[row], at_least, ids[row])
-
-            none = np.zeros(len(ids), np.int32)
-            images = Images(ids, uris, none, none, open_row)
-            run = open_engine(LOCAL)
-            two = lambda function, tasks, workers: run(function, tasks, _THREADS)  # noqa: E731
-            for shard in backbones.extract(images, range(len(ids)), self._networks, two, 1):
+            images = _pictures(self.source, uris, ids)
+            for shard in backbones.extract(images, range(len(ids)), self._networks, _in_two_threads, 1):
                 keep_shard(self.features, numbers, ids, shard)
         return len(ids)
+
+
+def _pictures(source: sources.Source, uris: NDArray[Any], ids: NDArray[np.str_] | None) -> Images:
+    """Pictures to be looked at: nobody asks for their sizes."""
+
+    def open_row(row: int, at_least: int) -> NDArray[np.uint8]:
+        return open_picture(source, uris[row], at_least, None if ids is None else ids[row])
+
+    unknown = np.broadcast_to(np.int32(0), len(uris))
+    return Images(uris if ids is None else ids, uris, unknown, unknown, open_row)
+
+
+def _in_two_threads(function: Callable[[Any], Any], tasks: Iterable[Any], workers: int) -> Iterator[Any]:
+    return open_engine(LOCAL)(function, tasks, _THREADS)
 
 
 def keep_shard(
@@ -74,6 +81,58 @@ def keep_shard(
     faults = {str(ids[row]): reason for row, reason in shard.faults.items()}
     for of, number, X in zip(features, numbers, shard.features, strict=True):
         of.write(number, ids[shard.rows], X, faults)
+
+
+@dataclass(frozen=True)
+class Look:
+    """Has networks look at the pictures of a shard, and gives what is made of what they say: of uris and ids (r,).
+
+    load : threads → networks. make : the (r, dim) features of each and the faults (r,), "" for a good picture → what is
+    given. dtype, in_doubt : as for `backbones.extract`.
+    """
+
+    source: sources.Source
+    load: Callable[[int], Sequence[backbones.Network]]
+    make: Callable[[list[NDArray[Any]], NDArray[Any]], Any]
+    dtype: type[np.floating] = np.float16
+    in_doubt: Callable[[Sequence[NDArray[np.floating]]], NDArray[np.bool_]] | None = None
+
+    @cached_property
+    def _networks(self) -> Sequence[backbones.Network]:
+        return self.load(1)
+
+    def over(
+        self, uris: NDArray[Any], ids: NDArray[np.str_] | None, engine: str, threads: int,
+        advance: Callable[[int], object],
+    ) -> Iterator[Any]:  # fmt: skip
+        """Of shard after shard of pictures (n,), by an engine; `ids` of the bytes they shall still have, or None."""
+        run = open_engine(engine)
+        if engine == LOCAL:  # all threads share one network
+            shards = self._shards(uris, ids, self.load(threads), run, threads, advance) if len(uris) else ()
+            yield from map(self._made, shards)
+            return
+        of = [slice(start, start + backbones.SHARD) for start in range(0, len(uris), backbones.SHARD)]
+        tasks = ((uris[shard], None if ids is None else ids[shard]) for shard in of)
+        for shard, made in zip(of, run(self, tasks, threads), strict=True):
+            advance(len(uris[shard]))
+            yield made
+
+    def __call__(self, task: tuple[NDArray[Any], NDArray[np.str_] | None]) -> Any:
+        (shard,) = self._shards(*task, self._networks, _in_two_threads, 1, lambda n: None)
+        return self._made(shard)
+
+    def _shards(
+        self, uris: NDArray[Any], ids: NDArray[np.str_] | None, networks: Sequence[backbones.Network],
+        run: Run, threads: int, advance: Callable[[int], object],
+    ) -> Iterator[backbones.Shard]:  # fmt: skip
+        images = _pictures(self.source, uris, ids)
+        return backbones.extract(
+            images, range(len(uris)), networks, run, threads, advance, self.dtype, self.in_doubt
+        )  # fmt: skip
+
+    def _made(self, shard: backbones.Shard) -> Any:
+        faults = np.array([shard.faults.get(row, "") for row in shard.rows.tolist()], object)
+        return self.make(shard.features, faults)
 
 
 @dataclass(frozen=True)

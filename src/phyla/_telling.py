@@ -18,6 +18,66 @@ from phyla.cluster import EVIDENCE, score, typicality
 from phyla.types import UNSORTED, PhylaError
 
 
+def figures(project: Opened) -> dict[str, Any]:
+    """See `Project.show`."""
+    table, grouping, said, labels = project._table, project.grouping, project.said, project.labels
+    faulty = np.flatnonzero(table["fault"] != None)  # noqa: E711, element by element
+    uris = project._uris[faulty] if len(faulty) else faulty
+    unreadable = int((table["row"] < 0).sum())
+    sorted_ = grouping.labels >= 0
+    sizes = np.bincount(grouping.labels[sorted_], minlength=grouping.n_groups)
+    total = np.bincount(grouping.labels[sorted_], grouping.strength[sorted_], grouping.n_groups)
+    mean = total / np.maximum(sizes, 1)
+    known = labels.codes >= 0
+    of_class, confirmed = (
+        np.bincount(codes[codes >= 0], minlength=len(labels.classes)) for codes in (labels.codes, said.person)
+    )
+    return {
+        "images": len(table["row"]),
+        "unique": len(grouping.best),
+        "copies": len(table["row"]) - unreadable - len(grouping.best),
+        "unreadable": unreadable,
+        "changed": project.store.meta().get("changed", 0),
+        "groups": int((sizes > 0).sum()),
+        "unsorted": int((grouping.labels == UNSORTED).sum()),
+        "strength": round(grouping.scores["strength"], 4),
+        "sizes": [
+            {"group": g, "name": said.names.get(g), "images": int(size), "strength": round(float(m), 4)}
+            for g, (size, m) in enumerate(zip(sizes, mean, strict=True))
+            if size  # a group of which no image is sure is none yet
+        ],
+        "classes": [
+            {"name": name, "images": int(images), "confirmed": int(sure)}
+            for name, images, sure in zip(labels.classes, of_class, confirmed, strict=True)
+            if images
+        ],
+        "labelled": int(known.sum()),
+        "removed": int(said.removed.sum()),
+        "answers": int((said.person >= 0).sum()),
+        "spread": spread_told(project),
+        "drift": project.drift,
+        "regrouped": project.store.meta().get("regrouped"),
+        "findings": len(project.findings),
+        "unreadable_files": [
+            {"uri": str(uri), "reason": str(why)} for uri, why in zip(uris, table["fault"][faulty], strict=True)
+        ],
+        "backbones": project._current("backbones"),
+        "method": grouping.recipe.method,
+        "source": project._current("source"),
+        "project": project.store.place,
+        "report": str(project.report) if project.report.exists() else None,
+    }
+
+
+def spread_told(project: Opened) -> dict[str, Any] | None:
+    """Of the last spread of labels: its method, what it went by, and what it accepted at what expected error."""
+    if not (stage := project._spread):
+        return None
+    told = project.store.read_json(f"{stage}/told.json")
+    since = len(project.edits) - project._current("spread_edits")
+    return {"method": project.store.recipe(stage).method} | told | {"edits_since": since}
+
+
 def draw(project: Opened, progress: Progress) -> None:
     """Write the report: of the groups or, once labels are spread, of the classes."""
     from phyla.report import render

@@ -11,190 +11,40 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from inspect import signature
 from typing import Any, NoReturn
 
-from phyla import __version__, _plain
+from phyla import _plain
+from phyla._arguments import parser
 from phyla.types import PhylaError
 
-DESCRIPTION = "Sort unlabelled images into groups that mean something, on this machine alone."
 _PATIENCE = 1.0  # seconds that a worker is waited for once a command was told to stop
-EPILOG = "Start with: phyla sort PHOTOS        (or, with no photos at hand: phyla demo)"
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="phyla", description=DESCRIPTION, epilog=EPILOG)
-    parser.add_argument("--version", action="version", version=f"phyla {__version__}")
-    verbs = parser.add_subparsers(dest="verb", metavar="COMMAND", required=True)
+def _given(args: argparse.Namespace, to: Callable[..., Any]) -> dict[str, Any]:
+    """The options that are named as the parameters of `to` are."""
+    return {name: getattr(args, name) for name in signature(to).parameters if name in args}
 
-    def verb(run: Callable[[argparse.Namespace], Any], name: str, help: str) -> Callable[..., Any]:
-        command = verbs.add_parser(name, help=help, description=help)
-        command.set_defaults(run=run)
-        command.add_argument("--json", action="store_true", help="print the result as JSON")
-        return command.add_argument
 
-    def work(add: Callable[..., Any]) -> None:
-        add("--threads", type=int, help="use at most this many processors (default: all)")
-        add("-q", "--quiet", action="store_true", help="show no progress")
+def _done(args: argparse.Namespace) -> Any:
+    """What the method of the project returns that the command is named after."""
+    from phyla.project import Project
 
-    def how(add: Callable[..., Any]) -> None:
-        add("--backbone", help="networks to describe images by, with commas (default: by the effort)")
-        add("-k", "--groups", type=int, help="how many groups (default: found out)")
-        add("--method", help="the grouping method (default: vote); see phyla methods")
-        add("--effort", help="fast, default or best: fast takes one network (default: default)")
-        add("--agreement", type=float, help="leave out images under this strength, 0 to 1 (default: half the votes)")
-        add("--no-report", dest="report", action="store_false", help="draw no map and no report")
-        add("--seed", type=int, help="the same seed gives the same groups (default: 0)")
-        add("--engine", default="local", metavar="ENGINE", help="local, ray, or ray://HOST:10001 (default: local)")
-        add("--store", help="what to keep the networks' features in: npy or lance (default: npy)")
-        add("--anew", action="store_true", help="group anew what is sorted already (default: keep its groups)")
-        work(add)
-
-    add = verb(_sort, "sort", "Sort images into groups; run again, it goes on where it was and places what is new.")
-    add("source", nargs="?", help="a folder, .zip, .tar, .parquet, or .csv of paths; by default the project's own")
-    add("-o", "--project", help="the folder to keep everything in (default: NAME.phyla here)")
-    add("--open", action="store_true", help="then open the page, as phyla open does")
-    add("--domains", choices=["folder"], help="what label_shift goes by: each image's folder (a camera, a day)")
-    how(add)
-    add = verb(_demo, "demo", "Run the main job on 1,797 handwritten digits that come with Phyla's libraries.")
-    add("-o", "--project", default="phyla-demo", help="the folder to keep everything in (default: %(default)s)")
-    add("--open", action="store_true", help="then open the page, as phyla open does")
-    how(add)
-    add = verb(_show, "show", "Tell what a project holds.")
-    add("project")
-    add = verb(_open, "open", "Open a project in the browser: see, name, sort and check its images there.")
-    add("project")
-    add("--host", default="127.0.0.1", help="the address to answer at (default: %(default)s, this machine alone)")
-    add("--port", type=int, default=0, help="(default: a free one)")
-    add("--expose", action="store_true", help="allow a --host that others can reach; the link's token is their key")
-    add("--no-browser", dest="browser", action="store_false", help="print the link, and leave the browser alone")
-    add = verb(_name, "name", "Give a group a name.")
-    add("project")
-    add("group", type=int)
-    add("name")
-    add = verb(_merge, "merge", "Make one class of several groups.")
-    add("project")
-    add("name")
-    add("groups", type=int, nargs="+", metavar="group")
-    add = verb(_split, "split", "Divide a group into as many parts as there are names.")
-    add("project")
-    add("group", type=int)
-    add("names", nargs="+", metavar="name", help="the first is for the largest part")
-    add = verb(_suggest, "suggest", "Tell which images to label next, and why.")
-    add("project")
-    add("-n", type=int, default=20, help="how many (default: %(default)s)")
-    add("--method", default="auto", help="the way of asking (default: %(default)s); see phyla methods")
-    add("--seed", type=int, default=0, help="the same seed asks the same (default: %(default)s)")
-    add("--threads", type=int, help="use at most this many processors (default: all)")
-    add = verb(_label, "label", "Take in what people say of images.")
-    add("project")
-    add("answers", help="a CSV with the columns uri and label (or JSONL, or Parquet)")
-    add("--unchecked", action="store_true", help="a list that may be wrong in places: it yields to every answer")
-    add("--reject", action="store_true", help="the images are NOT of these classes")
-    add("--by", default="", help="who says so (default: the user of this machine)")
-    add = verb(_undo, "undo", "Take back what was said last.")
-    add("project")
-    add("seq", type=int, nargs="?", help="the number of an edit (default: the last that is in force)")
-    add = verb(_redo, "redo", "Say again what the last undo took back.")
-    add("project")
-    add = verb(_remove, "remove", "Leave images out of everything from now on; their files stay.")
-    add("project")
-    add("images", nargs="+", metavar="uri")
-    add = verb(_spread, "spread", "Spread the labels to all images, and accept those that are sure.")
-    add("project")
-    add("--method", default="anchored", help="the way of spreading (default: %(default)s); see phyla methods")
-    add("--error", type=float, default=0.02, help="share of wrong ones to accept (default: %(default)s)")
-    add("--seed", type=int, default=0, help="the same seed gives the same labels (default: %(default)s)")
-    add("--no-report", dest="report", action="store_false", help="leave the report as it is")
-    work(add)
-    add = verb(_guess, "guess", "Guess which class each group is, through a network that reads words.")
-    add("project")
-    add("classes", nargs="+", metavar="class")
-    add("--apply", action="store_true", help="name the groups so where the guess is surer than not")
-    add("--threads", type=int, help="use at most this many processors (default: all)")
-    add = verb(_audit, "audit", "Look for what is wrong with a collection.")
-    add("project")
-    add("--labels", help="a CSV of uri and label to check (default: what the project knows)")
-    add("--checks", metavar="NAMES", help="with commas (default: all); see phyla methods")
-    add("--engine", default="local", metavar="ENGINE", help="local, ray, or ray://HOST:10001 (default: local)")
-    add("--no-report", dest="report", action="store_false", help="leave the report as it is")
-    work(add)
-    add = verb(_search, "search", "Find the images most like some pictures, or words.")
-    add("project")
-    add("like", nargs="*", default=(), metavar="picture", help="a file, or an image's uri; several are averaged")
-    add("--words", default="", help="what the images shall show, where a network reads words")
-    add("--without", nargs="+", default=(), metavar="PICTURE", help="pictures that they shall not be like")
-    add("--minus", default="", metavar="WORDS", help="words for what they shall not show")
-    add("-n", type=int, default=20, help="how many (default: %(default)s)")
-    add = verb(_export, "export", "Write the groups as a table, a folder with a folder a group, or for other tools.")
-    add("project")
-    add("to", help="OUT.csv, OUT.parquet, OUT.lance, or a folder")
-    add(
-        "--to",
-        dest="kind",
-        metavar="KIND",
-        help="csv, parquet, lance, folder, webdataset or fiftyone (default: by OUT)",
-    )
-    add("--images", action="store_true", help="put the images themselves into OUT.parquet or OUT.lance")
-    add("--copy", action="store_true", help="put copies into the folders instead of links")
-    add("--page", action="store_true", help="write the page as a folder that opens from the disk, to look at only")
-    add("--force", action="store_true", help="replace a file or add to a folder that is there")
-    add("-q", "--quiet", action="store_true", help="show no progress")
-    add = verb(_train, "train", "Teach a small classifier what a project knows; it runs without Phyla.")
-    add("project")
-    add("to", nargs="?", help="NAME.onnx, or a folder for a cascade (default: only show the choice)")
-    add("--backbone", help="the network (default: the fastest of those that lose no more than a point)")
-    add("--int8", dest="integer", action="store_true", help="compute in 8-bit integers: faster, half the size")
-    add("--cascade", action="store_true", help="the fastest network first, the others only where it is in doubt")
-    add("--budget", type=float, help="share of all networks' cost for a cascade (default: the least that loses little)")
-    add("--error", type=float, default=0.02, help="share of wrong ones where it is sure (default: %(default)s)")
-    add("--seed", type=int, default=0, help="the same seed teaches the same (default: %(default)s)")
-    add("--force", action="store_true", help="replace what is there")
-    work(add)
-    add = verb(_predict, "predict", "Let a project, or a classifier in a file, say what new images are.")
-    add("project", metavar="PROJECT|MODEL", help="a project, or what phyla train wrote: a .onnx, or a cascade's folder")
-    add("source", help="the new images: anything that sort takes")
-    add("-o", "--to", required=True, metavar="OUT", help="OUT.csv or OUT.parquet")
-    add("--force", action="store_true", help="replace OUT if it is there")
-    work(add)
-    add = verb(_explain, "explain", "Tell why an image is taken for what it is, or what a group is.")
-    add("project")
-    add("picture", nargs="?", help="an image of the project, or any picture file")
-    add("--group", help="instead of a picture: the number of a group, or a class")
-    add("--against", help="another group or class, instead of all the rest")
-    add("-o", "--to", metavar="OUT", help="OUT.png (the picture, and where the networks look) or OUT.html (everything)")
-    add("--force", action="store_true", help="replace OUT if it is there")
-    work(add)
-    add = verb(_score, "score", "Compare groups with known classes.")
-    add("groups", metavar="PROJECT|OUT.csv", help="a project, or what predict wrote")
-    add("truth", help="a CSV with the columns uri and label, or a Parquet file with a label column")
-    add = verb(_compare, "compare", "Rank networks, numbers of axes and methods, without labels.")
-    add("project")
-    add("--methods", metavar="NAMES", help="with commas (default: eight quick ones)")
-    work(add)
-    add = verb(_check, "check", "Read all that a project holds, and tell what is damaged.")
-    add("project")
-    add("--repair", action="store_true", help="move what is damaged away, and make it again where it can be")
-    work(add)
-    add = verb(_backbones, "backbones", "List the networks.")
-    add("--measure", action="store_true", help="time each on this machine")
-    add("--threads", type=int, help="use at most this many processors (default: all)")
-    add = verb(_methods, "methods", "List every method, room by room.")
-    return parser
+    method = getattr(Project(args.project), args.verb)
+    return method(**_given(args, method))
 
 
 def _sort(args: argparse.Namespace) -> Any:
     from phyla.project import Project, sort
 
-    names = "groups method effort domains agreement seed anew report engine store threads quiet"
-    options: dict[str, Any] = {n: getattr(args, n) for n in names.split() if hasattr(args, n)}
-    options["backbone"] = [name.strip() for name in args.backbone.split(",")] if args.backbone else None
-    if args.source is None:
-        if args.project is None:
-            raise PhylaError("Sort what?", "phyla sort PHOTOS, or phyla sort --project PROJECT to go on with one.")
+    options = _given(args, Project.sort)
+    if args.source is not None:
+        project = sort(project=args.project, **options)
+    elif args.project is not None:
         project = Project(args.project)
         project.sort(**options)
     else:
-        project = sort(args.source, args.project, **options)
+        raise PhylaError("Sort what?", "phyla sort PHOTOS, or phyla sort --project PROJECT to go on with one.")
     args.project = project.store.place
     return project.show(), _plain.summary
 
@@ -208,9 +58,7 @@ def _demo(args: argparse.Namespace) -> Any:
 
 
 def _show(args: argparse.Namespace) -> Any:
-    from phyla.project import Project
-
-    return Project(args.project).show(), _plain.summary
+    return _done(args), _plain.summary
 
 
 def _open(args: argparse.Namespace) -> Any:
@@ -222,137 +70,95 @@ def _open(args: argparse.Namespace) -> Any:
 
 
 def _name(args: argparse.Namespace) -> Any:
-    from phyla.project import Project
-
-    Project(args.project).name(args.group, args.name)
+    _done(args)
     return {"group": args.group, "name": args.name}, lambda told: f"Group {told['group']} is called {told['name']!r}."
 
 
 def _merge(args: argparse.Namespace) -> Any:
-    from phyla.project import Project
-
-    Project(args.project).merge(args.groups, args.name)
+    _done(args)
     told = {"groups": args.groups, "name": args.name}
     return told, lambda t: f"Groups {', '.join(map(str, t['groups']))} are the class {t['name']!r}."
 
 
 def _split(args: argparse.Namespace) -> Any:
-    from phyla.project import Project
-
-    sizes = Project(args.project).split(args.group, args.names)
-    told = [{"name": name, "images": size} for name, size in zip(args.names, sizes, strict=True)]
+    told = [{"name": name, "images": size} for name, size in zip(args.names, _done(args), strict=True)]
     return told, lambda t: "\n".join(f"  {part['name']:24} {part['images']:9,}" for part in t)
 
 
 def _suggest(args: argparse.Namespace) -> Any:
-    from phyla.project import Project
-
-    told = Project(args.project).suggest(args.n, method=args.method, seed=args.seed, threads=args.threads)
-    return told, lambda t: "\n".join(f"{asked['uri']}\n    {asked['why']}" for asked in t) or "Nothing is left to ask."
+    return _done(
+        args
+    ), lambda t: "\n".join(f"{asked['uri']}\n    {asked['why']}" for asked in t) or "Nothing is left to ask."
 
 
 def _label(args: argparse.Namespace) -> Any:
-    from phyla.project import Project
-
-    told = Project(args.project).label(args.answers, unchecked=args.unchecked, reject=args.reject, by=args.by)
-    return told, _plain.taken_in
+    return _done(args), _plain.taken_in
 
 
 def _undo(args: argparse.Namespace) -> Any:
-    from phyla.project import Project
-
-    told = {"seq": Project(args.project).undo(args.seq)}
+    told = {"seq": _done(args)}
     return told, lambda t: f"Edit {t['seq']} is undone; phyla undo {args.project} takes back one more."
 
 
-def _spread(args: argparse.Namespace) -> Any:
-    from phyla.project import Project
-
-    told = Project(args.project).spread(
-        method=args.method, error=args.error, seed=args.seed, report=args.report, threads=args.threads, quiet=args.quiet
-    )
-    return told | {"project": args.project}, _plain.spread
-
-
 def _redo(args: argparse.Namespace) -> Any:
-    from phyla.project import Project
-
-    return {"seq": Project(args.project).redo()}, lambda t: f"Edit {t['seq']} is undone: what it took back is in force."
+    return {"seq": _done(args)}, lambda t: f"Edit {t['seq']} is undone: what it took back is in force."
 
 
 def _remove(args: argparse.Namespace) -> Any:
-    from phyla.project import Project
-
-    Project(args.project).remove(args.images)
+    _done(args)
     return {"removed": args.images}, lambda t: f"{_plain.count(len(t['removed']), 'image')} removed."
 
 
-def _guess(args: argparse.Namespace) -> Any:
-    from phyla.project import Project
+def _spread(args: argparse.Namespace) -> Any:
+    return _done(args) | {"project": args.project}, _plain.spread
 
-    told = Project(args.project).guess(args.classes, apply=args.apply, threads=args.threads)
-    return told, lambda t: "\n".join(f"  group {row['group']:<6} {row['name']:24} {row['sureness']:4.0%}" for row in t)
+
+def _guess(args: argparse.Namespace) -> Any:
+    return _done(args), lambda t: "\n".join(
+        f"  group {row['group']:<6} {row['name']:24} {row['sureness']:4.0%}" for row in t
+    )
 
 
 def _audit(args: argparse.Namespace) -> Any:
-    from phyla.project import Project
-
-    checks = [name.strip() for name in args.checks.split(",")] if args.checks else None
-    told = Project(args.project).audit(
-        args.labels, checks=checks, engine=args.engine, report=args.report, threads=args.threads, quiet=args.quiet
-    )
+    told = _done(args)
     for check, why in told["skipped"].items():
         print(f"phyla: {check} is skipped: {why}.", file=sys.stderr)
     return told["findings"], _plain.audited
 
 
 def _search(args: argparse.Namespace) -> Any:
-    from phyla.project import Project
-
-    told = Project(args.project).search(args.like, args.words, args.without, args.minus, args.n)
-    return told, _plain.found
+    return _done(args), _plain.found
 
 
 def _export(args: argparse.Namespace) -> Any:
-    from phyla.project import Project
-
-    project = Project(args.project)
     if args.page:
         if args.kind or args.images or args.copy:
             raise PhylaError("The page makes no use of --to, --images or --copy.", "Leave them out.")
         from phyla._progress import Progress
         from phyla.app import export_page
+        from phyla.project import Project
 
+        project = Project(args.project)
         with Progress(quiet=args.json)("drawing", len(project.images), len(project.images)) as advance:
             count = export_page(project, args.to, force=args.force, advance=advance)
     else:
-        options = {name: getattr(args, name) for name in ("kind", "images", "copy", "force", "quiet")}
-        count = project.export(args.to, **options)
+        count = _done(args)
     return {"to": args.to, "written": count}, lambda told: f"{told['written']:,} written to {told['to']}."
 
 
 def _train(args: argparse.Namespace) -> Any:
-    from phyla.project import Project
-
-    told = Project(args.project).train(
-        args.to, backbone=args.backbone, integer=args.integer, cascade=args.cascade, budget=args.budget,
-        error=args.error, seed=args.seed, force=args.force, threads=args.threads, quiet=args.quiet,
-    )  # fmt: skip
-    return told | {"project": args.project}, _plain.trained
+    return _done(args) | {"project": args.project}, _plain.trained
 
 
 def _predict(args: argparse.Namespace) -> Any:
     from pathlib import Path
 
-    options = {name: getattr(args, name) for name in ("force", "threads", "quiet")}
     path = Path(args.project)
     if path.suffix == ".onnx" or path.is_file() or (path / "cascade.json").exists():
         from phyla._predicting import predict
 
-        return predict(args.project, args.source, args.to, **options), _plain.predicted
-    from phyla.project import Project
-
-    rows = Project(args.project).predict(args.source, args.to, **options)
+        return predict(path, **_given(args, predict)), _plain.predicted
+    rows = _done(args)
     read = rows["group"] >= 0
     told = {
         "to": args.to,
@@ -369,13 +175,7 @@ def _predict(args: argparse.Namespace) -> Any:
 
 
 def _explain(args: argparse.Namespace) -> Any:
-    from phyla.project import Project
-
-    told = Project(args.project).explain(
-        args.picture, group=args.group, against=args.against, to=args.to, force=args.force, threads=args.threads,
-        quiet=args.quiet,
-    )  # fmt: skip
-    plain = {name: value for name, value in told.items() if name not in ("heat", "heat_of_class")}
+    plain = {name: value for name, value in _done(args).items() if name not in ("heat", "heat_of_class")}
     return plain | ({"to": args.to} if args.to else {}), _plain.explained
 
 
@@ -393,16 +193,13 @@ def _score(args: argparse.Namespace) -> Any:
 
 
 def _compare(args: argparse.Namespace) -> Any:
-    from phyla.project import Project
-
-    methods = [name.strip() for name in args.methods.split(",")] if args.methods else None
-    return Project(args.project).compare(methods=methods, threads=args.threads, quiet=args.quiet), _plain.ranked
+    return _done(args), _plain.ranked
 
 
 def _check(args: argparse.Namespace) -> Any:
     from phyla._checking import check  # and not of `Project`: one that is damaged may not open
 
-    told = check(args.project, repair=args.repair, threads=args.threads, quiet=args.quiet)
+    told = check(args.project, **_given(args, check))
     args.status = 0 if told["whole"] else 1
     return told, _plain.checked
 
@@ -434,11 +231,11 @@ def _methods(args: argparse.Namespace) -> Any:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command: 0, 1 where `check` finds faults, 2 for a fault the user can mend, 130 or 143 if told to stop."""
-    args = _parser().parse_args(argv)
+    args = parser().parse_args(argv)
     told_to: list[int] = []
     try:
         with _stoppable(told_to):
-            told, plain = args.run(args)
+            told, plain = globals()[f"_{args.verb}"](args)
             _print(json.dumps(told, indent=1, ensure_ascii=False) if args.json else plain(told))
             if getattr(args, "open", False):
                 from phyla.app import serve

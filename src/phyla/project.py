@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from functools import partial
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -18,22 +17,17 @@ from phyla._explaining import Explaining
 from phyla._growing import Growth, Wanted, spaces_of
 from phyla._progress import Progress
 from phyla._searching import INDEXED, build_index
-from phyla._spreading import spread_of
 from phyla._steps import (
     Spaces,
     Steps,
-    as_table,
-    clusterer_of,
     images_of,
-    restore,
-    scan_all,
     usable_threads,
 )
 from phyla._telling import draw, score_rows
 from phyla.cluster import FEWEST, compare
 from phyla.engine import LOCAL, check_engine, limited
 from phyla.store import kind_of_store
-from phyla.types import UNSORTED, PhylaError
+from phyla.types import PhylaError
 
 __all__ = ["DEFAULT_BACKBONES", "Project", "score_rows", "sort"]
 
@@ -323,83 +317,18 @@ class Project(Explaining):
         to: str | Path | None = None,
         *,
         force: bool = False,
+        engine: str = LOCAL,
         threads: int | None = None,
         quiet: bool = True,
     ) -> dict[str, NDArray[Any]]:
         """Assign the images at `source`, which the project need not have seen, to its groups.
 
         Returns the columns of `rows`, in the order of `source`, and writes them to `to` (.csv or .parquet). Runs at the
-        speed of extraction; nothing of the project changes.
+        speed of extraction; nothing of the project changes. `engine` : who looks at them; as for `sort`.
         """
-        from phyla._export import refuse_to_overwrite, write_rows
+        from phyla._assigning import assign
 
-        if to is not None:
-            refuse_to_overwrite(Path(to), force)
-        threads = usable_threads(threads)
-        cards = [backbones.card(name) for name in self._current("backbones")]
-        made = [backbones.recipe(card, sources.DECODER_VERSION) for card in cards]
-        if [f"{r.room}/{r.key}" for r in made] != self._current("features"):
-            raise PhylaError(
-                "This machine would describe images otherwise than the one that sorted them.",
-                f"Sort again here: phyla sort --project {self.store.place}",
-            )
-        opened = sources.open_source(source)
-        run = plugins.load("engine", "local")
-        with limited(threads):
-            progress = Progress(quiet)
-            narrow = self._narrow
-            judge = self._judge()
-            entries = sources.listed(opened)
-            with progress("reading", len(entries), len(entries)) as advance:
-                table = as_table(**scan_all(opened, entries, partial(run, workers=threads), advance))
-            images = images_of(table, opened)
-            # Of each image, and last of what is none: what the columns say.
-            told = {
-                "group": np.full(len(images) + 1, UNSORTED, np.int32),
-                "name": np.full(len(images) + 1, "", object),
-                "strength": np.zeros(len(images) + 1, np.float32),
-                "left_out": np.ones(len(images) + 1, bool),
-                "fault": np.full(len(images) + 1, "", object),
-                "origin": np.full(len(images) + 1, "", object),
-            }
-            networks = [backbones.load(card, threads) for card in cards]
-            with progress("looking", len(images), len(images)) as advance:
-                for shard in backbones.extract(images, range(len(images)), networks, run, threads, advance):
-                    for broken, why in shard.faults.items():
-                        told["fault"][broken] = why
-                    good = ~np.isnan(shard.features[0][:, 0])
-                    if good.any():
-                        for column, values in judge(narrow([X[good] for X in shard.features])[0]).items():
-                            told[column][shard.rows[good]] = values
-        place = {i: row for row, i in enumerate(images.ids.tolist())}
-        row = np.array([place.get(i, -1) for i in table["id"]], int)
-        columns = {"uri": table["uri"]} | {name: values[row] for name, values in told.items()}
-        columns["fault"] = np.array(
-            [f or told for f, told in zip(table["fault"], columns["fault"], strict=True)], object
-        )
-        if to is not None:
-            write_rows(columns, Path(to), force)
-        return columns
-
-    def _judge(self) -> Callable[[NDArray[np.float32]], dict[str, NDArray[Any]]]:
-        """What gives the columns of `rows` for images it has not seen, from their whitened components (n, d)."""
-        recipe, agreement = self.store.recipe(self._current("groups")), self._current("agreement")
-        clusterer = restore(clusterer_of(recipe, self.blocks), self.store.arrays(self._current("groups")))
-        names = np.full(self.grouping.n_groups, "", object)
-        for group, name in self.names.items():
-            names[group] = name
-        spread = self._spread
-        taught = spread_of(self.store, spread, self.blocks) if spread else None
-
-        def judge(X: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
-            best, strength = clusterer.assign(X)
-            told = {"group": best, "name": names[best], "strength": strength, "left_out": strength < agreement}
-            told["origin"] = np.where(told["name"] == "", "", "group").astype(object)
-            if taught:
-                told |= taught(X) | {"origin": np.full(len(X), "spread", object)}
-            return told
-
-        return judge
+        return assign(self, source, None if to is None else Path(to), force, engine, threads, quiet)
 
     def score(self, truth: str | Path) -> dict[str, Any]:
         """Compare the groups with known classes; see `score_rows`."""

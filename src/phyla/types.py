@@ -10,13 +10,13 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:  # `phyla --help` has no need of NumPy
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["ORIGINS", "Edit", "Finding", "Grouping", "Images", "Labels", "PhylaError", "Recipe"]
+__all__ = ["ORIGINS", "Edit", "Finding", "Grouping", "Images", "Labels", "PhylaError", "Recipe", "Rows"]
 
 UNSORTED = -1  # the label of an image that was left out
 UNREAD = "not read: "  # how a reason begins for which a picture could not be had now, and perhaps can be later
@@ -56,6 +56,13 @@ class Images:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+
+class Rows(Protocol):
+    """Rows of X (n, d), read when asked for: an array, or what stands for files."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, rows: Any, /) -> NDArray[np.float32]: ...
 
 
 @dataclass(frozen=True)

@@ -169,7 +169,7 @@ def test_pictures_of_long_ago_are_forgotten(page: Page, monkeypatch: pytest.Monk
         data = Path(str(page.project.images.uris[row])).read_bytes()
         last = page.client.post("/api/search/picture", content=data).json()["picture"]
         page.post("search", {"like": {"pictures": [last]}})
-    assert len(page.client.app.state.server.pictures) == 2
+    assert len(page.client.app.state.server.seen) == 2
 
 
 def test_words_find_what_they_name(page: Page) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from phyla import Project, plugins
-from phyla.cli import _parser
+from phyla._arguments import parser
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
@@ -25,7 +25,7 @@ def pages(test: object) -> object:
 
 
 def commands() -> dict[str, argparse.ArgumentParser]:
-    (verbs,) = (a for a in _parser()._actions if isinstance(a, argparse._SubParsersAction))
+    (verbs,) = (a for a in parser()._actions if isinstance(a, argparse._SubParsersAction))
     return dict(verbs.choices)
 
 
@@ -133,7 +133,7 @@ def test_commands_parse(page: Path) -> None:
     for language, text, _ in blocks(page):
         for line in text.splitlines() if language == "sh" else []:
             if line.startswith("phyla "):
-                _parser().parse_args(shlex.split(line, comments=True)[1:])
+                parser().parse_args(shlex.split(line, comments=True)[1:])
 
 
 @pages

@@ -166,13 +166,39 @@ class TestSort:
         assert told[0] == told[1]
         assert sum(name.endswith("vectors.npy") and name.startswith("index/") for name in told[0]) == 3
 
-    def test_pictures_are_measured_by_workers(self, photos: Path, tmp_path: Path) -> None:
+    def test_an_audit_is_made_by_workers(self, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """They measure the pictures, and find the neighbours."""
         told = []
+        monkeypatch.setattr("phyla.neighbors._EXACT", 100)
+        monkeypatch.setattr("phyla.neighbors.cells._LEAST", 50)
         for engine in ("local", "ray"):
             project = sort(photos, tmp_path / engine, **QUICK)
             told.append([project.audit(engine=engine, threads=1), content(project.folder)])
         assert told[0] == told[1]
-        assert any(name.startswith("measured/") for name in told[0][1])
+        assert {"measured", "neighbors"} <= {name.partition("/")[0] for name in told[0][1]}
+
+    def test_labels_are_spread_by_workers(self, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        for room in ("_people", "_spreading"):
+            monkeypatch.setattr(f"phyla.{room}.LANDMARKS", 60)
+        monkeypatch.setattr("phyla._spreading._BLOCK", 16)
+        told = []
+        for engine in ("local", "ray"):
+            project = sort(photos, tmp_path / engine, **QUICK)
+            project.name(0, "one")
+            project.name(1, "two")
+            told.append([project.spread(engine=engine, report=False), content(project.folder / "spread")])
+        assert told[0] == told[1] and told[0][0]["images"] == 120 and told[0][1]
+
+    def test_new_pictures_are_assigned_by_workers(self, photos: Path, make_photos: Any, tmp_path: Path) -> None:
+        project = sort(photos, tmp_path / "p", **QUICK)
+        project.name(0, "one")
+        new = make_photos(tmp_path / "new", 9, start=100)
+        (new / "broken.png").write_bytes(b"no picture")
+        told = [project.predict(new, tmp_path / f"{way}.csv", engine=way, threads=2) for way in ("local", "ray")]
+        for name, values in told[0].items():
+            np.testing.assert_array_equal(values, told[1][name], err_msg=name)
+        assert len(told[0]["uri"]) == 28 and (told[0]["fault"] != "").sum() == 1
+        assert (tmp_path / "local.csv").read_bytes() == (tmp_path / "ray.csv").read_bytes()
 
     def test_the_driver_is_killed(self, photos: Path, expected: dict[str, bytes], tmp_path: Path) -> None:
         project = tmp_path / "p"

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from numpy.typing import NDArray
 from sklearn.neighbors import NearestNeighbors
 
 from phyla import plugins
 from phyla.neighbors import nearest_neighbors, nearest_of
 
 WAYS = plugins.names("neighbors")
+nearest = plugins.load("neighbors", "cells")
 rng = np.random.default_rng(0)
 X = (rng.normal(size=(3000, 16)) + 3 * rng.normal(size=(12, 16))[np.arange(3000) % 12]).astype(np.float32)
 
@@ -50,6 +54,44 @@ class TestWay:
             plugins.load("neighbors", way)(X, 3, "taxi")
         with pytest.raises(ValueError, match="k=50 neighbours of 20 rows"):
             plugins.load("neighbors", way)(X[:20], 50)
+
+
+class Reads:
+    """Rows of which it is known how many were asked for at a time."""
+
+    def __init__(self, X: NDArray[np.float32]) -> None:
+        self.X, self.asked = X, []
+
+    def __len__(self) -> int:
+        return len(self.X)
+
+    def __getitem__(self, rows: Any) -> NDArray[np.float32]:
+        part = self.X[rows]
+        self.asked.append(len(part))
+        return part
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+def test_shards_and_tasks_change_nothing(metric: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows that lie in files are never all in memory, and have the neighbours that they have in memory."""
+    expected = nearest(X, 7, metric)
+    for name, size in (("_SHARD", 700), ("_LEAST", 250), ("_SAMPLE", 8)):
+        monkeypatch.setattr(f"phyla.neighbors.cells.{name}", size)
+    reads, done = Reads(X), []
+    found = nearest(reads, 7, metric, 2, advance=done.append)
+    recall = np.mean([len(set(a) & set(b)) / 7 for a, b in zip(found[0], expected[0], strict=True)])
+    print(f"{metric}: {recall:.4f} of the neighbours are those of one shard, with cells of other samples")
+    assert recall > 0.99 and sum(done) == len(X) and max(reads.asked) <= 700
+    assert_allclose(found[1], expected[1], atol=0.1)
+
+
+def test_files_are_searched_by_cells_where_there_are_many_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("phyla.neighbors._EXACT", 1000)
+    for found, expected in zip(nearest_neighbors(Reads(X), 5), nearest(X, 5), strict=True):
+        assert_array_equal(found, expected)
+    few, done = X[:900], []
+    assert_array_equal(nearest_neighbors(Reads(few), 4, advance=done.append)[0], nearest_neighbors(few, 4)[0])
+    assert done == [900]
 
 
 def test_few_rows_are_compared_with_all() -> None:

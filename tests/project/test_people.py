@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from phyla import _people, plugins
+from phyla import _people, _spreading, plugins
 from phyla.project import Project
 from phyla.types import ORIGINS, PhylaError
 
@@ -275,6 +275,27 @@ class TestSpreading:
         assert Counter(rows["origin"]) == {"person": 6, "spread": 114}
         assert told["accepted"] == (~rows["left_out"]).sum()
         assert answered.show()["spread"] == told
+
+    @pytest.mark.parametrize("method", ["anchored", "laplacian", "discover"])
+    def test_of_many_images_some_are_learnt_from(
+        self, answered: Project, method: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """All answers among them; who labels the others changes nothing, and what they get is what new images get."""
+        for room in (_people, _spreading):
+            monkeypatch.setattr(room, "LANDMARKS", 50)
+        monkeypatch.setattr(_spreading, "_BLOCK", 16)
+        told, stages = [], []
+        for threads in (1, 3):
+            told.append(answered.spread(method=method, threads=threads))
+            stages.append(answered.store.arrays(str(answered._spread)))
+            classes = answered.store.read_json(f"{answered._spread}/classes.json")
+            shutil.rmtree(answered.folder / str(answered._spread))
+        assert told[0] == told[1] and stages[0] and stages[1]
+        assert told[0]["answers"] == 6 and told[0]["images"] == 120 and sum(told[0]["classes"].values()) == 120
+        for name, values in stages[0].items():
+            np.testing.assert_array_equal(values, stages[1][name], err_msg=name)
+        right = np.array([classes.index(colour(uri)) for uri in answered.images.uris])
+        assert (stages[0]["codes"] == right).mean() > 0.95
 
     def test_new_images_get_classes(self, answered: Project, make_photos: Any, tmp_path: Path) -> None:
         answered.spread(threads=1)

@@ -20,7 +20,7 @@ from _made import CLASSES, texture
 from PIL import Image
 
 import phyla
-from phyla import _predicting, backbones, sources
+from phyla import _predicting, _tasks, backbones, sources
 from phyla.backbones import _extract
 from phyla.cli import main
 from phyla.types import PhylaError
@@ -129,12 +129,25 @@ def test_a_killed_run_goes_on(
     assert not out.exists()
     assert len(list((tmp_path / ".out.csv.phyla/predicted").rglob("*.parquet"))) == 1
     looked: list[str] = []
-    opened = _predicting.open_picture
-    monkeypatch.setattr(_predicting, "open_picture", lambda s, uri, n: (looked.append(uri), opened(s, uri, n))[1])
+    opened = _tasks.open_picture
+    monkeypatch.setattr(_tasks, "open_picture", lambda s, uri, *how: (looked.append(uri), opened(s, uri, *how))[1])
     phyla.predict(model, photos, out, threads=1)
     assert out.read_bytes() == whole.read_bytes()
     assert len(looked) == len(set(looked)) == 21 - 8
     assert sorted(os.listdir(tmp_path)) == ["out.csv", "whole.csv"]
+
+
+def test_processes_of_ray_say_the_same(
+    model: Path, photos: Path, tmp_path: Path, small_shards: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ray = pytest.importorskip("ray", reason="needs Ray: pip install 'phyla[ray]'")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(p for p in sys.path if p))
+    told = [phyla.predict(model, photos, tmp_path / f"{way}.csv", engine=way, threads=2) for way in ("local", "ray")]
+    ray.shutdown()
+    assert (tmp_path / "local.csv").read_bytes() == (tmp_path / "ray.csv").read_bytes()
+    assert told[0] | {"to": None} == told[1] | {"to": None} and told[0]["images"] == 21
+    with pytest.raises(PhylaError, match="There is no engine 'rays'"):
+        phyla.predict(model, photos, tmp_path / "no.csv", engine="rays")
 
 
 def test_another_listing_begins_anew(

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from starlette.requests import Request
 
+from phyla.project import Project
 from phyla.types import PhylaError
 
 LONGEST_NAME, LARGEST = 200, 2**31 - 1
@@ -47,6 +48,14 @@ def number(value: Any, what: str, least: int = 0, most: int = LARGEST) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
         raise Refused(f"{what} must be a whole number from {least} to {most}.")
     return value
+
+
+def row(request: Request, project: Project) -> int:
+    """The row that the path names."""
+    try:
+        return number(request.path_params["row"], "A row", 0, len(project.images) - 1)
+    except Refused as fault:
+        raise Refused(fault.message, "The view may have changed: load it again.", 404) from None
 
 
 def rows(value: Any, n: int) -> NDArray[np.int32]:

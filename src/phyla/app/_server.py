@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from concurrent.futures import Future
 from contextlib import asynccontextmanager, suppress
-from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from threading import Lock
@@ -30,13 +28,12 @@ from phyla.app._guard import Guard, TooMuch, refusal
 from phyla.app._jobs import Jobs, Running
 from phyla.app._openapi import document
 from phyla.app._page import KINDS, page
-from phyla.app._thumbs import Thumbs, lost, shade, sheet
+from phyla.app._pictures import Pictures
+from phyla.app._thumbs import Thumbs
 from phyla.project import Project
 from phyla.store import Busy
 from phyla.types import PhylaError
 
-_MOST_IN_SHEET = 200
-_FOR_GOOD = {"Cache-Control": "private, max-age=31536000, immutable"}  # an address names the view: it never changes
 _PICTURES_KEPT = 500
 _FIRST_CARDS, _FACES = 20, 8  # about what a page shows first
 
@@ -48,10 +45,11 @@ class Server:
         project.draws = False  # the report anew after each edit: nobody waits for it
         self.project = project
         self.thumbs = Thumbs(project.folder)
+        self.pictures = Pictures(project, self.thumbs)
         self.events = Events(self.state)
         self.jobs = Jobs(project, self.events.tell)
         self.saying = Lock()
-        self.pictures: dict[tuple[str, str], int | Seen] = {}  # given to search by, and the view they were seen in
+        self.seen: dict[tuple[str, str], int | Seen] = {}  # given to search by, and the view they were seen in
 
     def state(self) -> dict[str, Any]:
         project = self.project
@@ -64,7 +62,7 @@ class Server:
             self.project.cards("class")
             self.project.summary()
             for row in [row for card in cards for row in card["typical"][:_FACES]]:
-                self._thumb(row, 96)  # nobody waits for it
+                self.pictures.small(row, 96)  # nobody waits for it
 
     # ---- asking
 
@@ -79,7 +77,7 @@ class Server:
         return self.project.rows_of(given.get("of", "all"), given.get("order", "typical"))
 
     def image(self, request: Request) -> Any:
-        return self.project.image(self._row(request))
+        return self.project.image(asked.row(request, self.project))
 
     def tree(self, request: Request) -> Any:
         return self.project.tree(request.query_params.get("key", ""))
@@ -109,7 +107,7 @@ class Server:
         return self.project.array(request.path_params["what"])
 
     def why(self, request: Request) -> Any:
-        return self.project.why(self._row(request))
+        return self.project.why(asked.row(request, self.project))
 
     def about(self, request: Request) -> Any:
         return self.project.about(request.query_params.get("of", ""))
@@ -117,76 +115,6 @@ class Server:
     def apart(self, request: Request) -> Any:
         given = request.query_params
         return self.project.apart(given.get("of", ""), given.get("against") or None)
-
-    def _row(self, request: Request) -> int:
-        try:
-            return asked.number(request.path_params["row"], "A row", 0, len(self.project.images) - 1)
-        except Refused as fault:
-            raise Refused(fault.message, "The view may have changed: load it again.", 404) from None
-
-    # ---- pictures
-
-    def thumb(self, request: Request) -> Response:
-        row, side = self._row(request), asked.number(request.query_params.get("side", 96), "side")
-        if side not in asked.SIDES:
-            raise Refused(f"There are no pictures of {side} pixels.", f"There are: {', '.join(map(str, asked.SIDES))}.")
-        headers = self._kept_for(request, f'"{self.project.images.ids[row]}-{side}"')
-        if request.headers.get("if-none-match") == headers["ETag"]:
-            return Response(status_code=304, headers=headers)
-        try:
-            data = self._thumb(row, side).result()
-        except (OSError, PhylaError) as fault:
-            raise Refused(lost(fault).message, "", 410) from fault
-        return Response(data, media_type="image/webp", headers=headers)
-
-    def _thumb(self, row: int, side: int) -> Future[bytes]:
-        return self.thumbs.get(str(self.project.images.ids[row]), side, partial(self.project.thumbnail, row, side))
-
-    def sheet(self, request: Request) -> Response:
-        """Small pictures beside each other as one."""
-        given, n = request.query_params, len(self.project.images)
-        rows = [asked.number(row, "A row", 0, n - 1) for row in given.get("rows", "").split(",", _MOST_IN_SHEET - 1)]
-        side = asked.number(given.get("side", 48), "side")
-        ground = given.get("on", "ffffff").lower()
-        if side not in asked.SHEET_SIDES:
-            raise Refused(
-                f"There are no sheets of {side} pixels.", f"There are: {', '.join(map(str, asked.SHEET_SIDES))}."
-            )
-        if len(ground) != 6 or set(ground) - set("0123456789abcdef"):
-            raise Refused("on must be a colour.", "Six hexadecimal digits.")
-        ids = [str(self.project.images.ids[row]) for row in rows]
-        pictures = self.thumbs.several(ids, 96, lambda i: self.project.thumbnail(rows[i], 96))
-        is_for_good = given.get("v") == self.project.view and None not in pictures
-        headers = _FOR_GOOD if is_for_good else {"Cache-Control": "no-store"}
-        return Response(sheet(pictures, side, tuple(bytes.fromhex(ground))), media_type="image/jpeg", headers=headers)
-
-    def picture(self, request: Request) -> Response:
-        row = self._row(request)
-        headers = self._kept_for(request, f'"{self.project.images.ids[row]}"')
-        if request.headers.get("if-none-match") == headers["ETag"]:
-            return Response(status_code=304, headers=headers)
-        try:
-            data, kind = self.project.picture(row)
-        except (OSError, PhylaError) as fault:
-            raise Refused(lost(fault).message, "", 410) from fault
-        return Response(data, media_type=kind, headers=headers)
-
-    def heat(self, request: Request) -> Response:
-        """What lies over a picture: dark where the networks don't look."""
-        row, by, project = self._row(request), request.query_params.get("by", "class"), self.project
-        headers = self._kept_for(request, f'"{project.images.ids[row]}-{by}-{project.seq}"')
-        try:
-            data = shade(project.heat(row, by))
-        except OSError as fault:
-            raise Refused(lost(fault).message, "", 410) from fault
-        if request.query_params.get("seq") != str(project.seq):
-            headers["Cache-Control"] = "no-cache"
-        return Response(data, media_type="image/webp", headers=headers)
-
-    def _kept_for(self, request: Request, etag: str) -> dict[str, str]:
-        """For good, where the address names the view that there is; another's rows mean other pictures."""
-        is_now = request.query_params.get("v") == self.project.view
-        return {"ETag": etag} | (_FOR_GOOD if is_now else {"Cache-Control": "no-cache"})
 
     # ---- saying
 
@@ -267,7 +195,7 @@ class Server:
             raise Refused("pictures must be a list of what came back for them.")
         rows = asked.rows(told["rows"], n).tolist() if told.get("rows") else []
         try:
-            return [*rows, *(self.pictures[i, self.project.view] for i in pictures)]
+            return [*rows, *(self.seen[i, self.project.view] for i in pictures)]
         except KeyError:
             raise Refused("This picture is not here any more.", "Give it again.", 404) from None
 
@@ -276,9 +204,9 @@ class Server:
         data = await request.body()
         seen = await run_in_threadpool(self.project.look, data)
         picture = sha256(data).hexdigest()[:16]
-        while len(self.pictures) >= _PICTURES_KEPT:
-            self.pictures.pop(next(iter(self.pictures)), None)
-        self.pictures[picture, self.project.view] = seen
+        while len(self.seen) >= _PICTURES_KEPT:
+            self.seen.pop(next(iter(self.seen)), None)
+        self.seen[picture, self.project.view] = seen
         return JSONResponse({"picture": picture})
 
     async def export(self, request: Request) -> Response:
@@ -337,10 +265,10 @@ class Server:
             Route("/api/classifier", self.write, methods=["POST"]),
             Route("/api/events", self.news, methods=["GET"]),
             Route("/api/openapi.json", _asking(self.openapi), methods=["GET"]),
-            Route("/thumb/{row}", _asking(self.thumb), methods=["GET"]),
-            Route("/sheet", _asking(self.sheet), methods=["GET"]),
-            Route("/picture/{row}", _asking(self.picture), methods=["GET"]),
-            Route("/heat/{row}", _asking(self.heat), methods=["GET"]),
+            Route("/thumb/{row}", _asking(self.pictures.thumb), methods=["GET"]),
+            Route("/sheet", _asking(self.pictures.sheet), methods=["GET"]),
+            Route("/picture/{row}", _asking(self.pictures.picture), methods=["GET"]),
+            Route("/heat/{row}", _asking(self.pictures.heat), methods=["GET"]),
             Route("/", self.page, methods=["GET"]),
             Route("/{name}", self.page, methods=["GET"]),
         ]

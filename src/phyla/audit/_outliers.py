@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import logsumexp
 
+from phyla.engine import Run
 from phyla.engine.local import run
+from phyla.types import Rows
 
 _CHUNK = 4096  # rows a task
 _LEADING = 32  # axes of each space in which near images are alike
@@ -48,15 +53,29 @@ def off_axes(residual: NDArray[np.float32]) -> NDArray[np.float32]:
     return residual if residual.ndim == 1 else residual.mean(1)
 
 
-def unlike(X: NDArray[np.float32], blocks: ArrayLike | None) -> NDArray[np.float32]:
+def unlike(X: Rows, blocks: ArrayLike | None, n_jobs: int = 1, run: Run = run) -> NDArray[np.float32]:
     """Squared Mahalanobis distances of X (n, d), whitened, in the low-variance axes: those after the leading ones.
 
     Rippel, Mertens and Merhof (2021): of a network's principal components those of low variance tell what is anomalous.
     """
-    total = np.zeros(len(X), np.float32)
-    for start, end in spaces(blocks, X.shape[1]):
-        total += squares(X[:, min(start + _LEADING, end - 1) : end])
+    bands = [(min(start + _LEADING, end - 1), end) for start, end in spaces(blocks, X[:1].shape[1])]
+    total: NDArray[np.float32] = in_bands(X, bands, n_jobs, run).sum(1)
     return total
+
+
+def in_bands(X: Rows, bands: Sequence[tuple[int, int]], n_jobs: int = 1, run: Run = run) -> NDArray[np.float32]:
+    """(n, bands): squared lengths of the rows of X within some of its columns, by an engine's `run`."""
+    return np.concatenate(list(run(_InBands(X, bands), range(0, len(X), _CHUNK), n_jobs)))
+
+
+@dataclass(frozen=True)
+class _InBands:
+    X: Rows
+    bands: Sequence[tuple[int, int]]
+
+    def __call__(self, start: int) -> NDArray[np.float32]:
+        part = self.X[start : start + _CHUNK]
+        return np.stack([squares(part[:, first:end]) for first, end in self.bands], 1)
 
 
 def squares(Z: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -66,19 +85,21 @@ def squares(Z: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def norms(
-    X: NDArray[np.float32], blocks: ArrayLike | None, indices: NDArray[np.int32], residual: NDArray[np.float32] | None
-) -> NDArray[np.float32]:
+    X: Rows, blocks: ArrayLike | None, indices: NDArray[np.int32], residual: NDArray[np.float32] | None,
+    n_jobs: int = 1, run: Run = run,
+) -> NDArray[np.float32]:  # fmt: skip
     """How unusual a picture's lengths in several bands of axes are together: too short counts as well as too long.
 
     After Mahmood, Oliva and Styner (2021), who fit a density to the norms of scores at several levels of noise. Here
     the levels are bands of axes of each space, the density a normal one of the logarithms, about the densest 90 %.
     """
-    bands = [
-        squares(X[:, start + first : min(start + last, end)])
-        for start, end in spaces(blocks, X.shape[1])
+    columns = [
+        (start + first, min(start + last, end))
+        for start, end in spaces(blocks, X[:1].shape[1])
         for first, last in zip(_BANDS, (*_BANDS[1:], end), strict=True)
         if start + first < end
     ]
+    bands = list(in_bands(X, columns, n_jobs, run).T)
     if residual is not None:
         bands.extend(np.atleast_2d(residual.T))
     # Next to none is as good as a millionth of the usual: a logarithm would make much of it.
@@ -96,13 +117,13 @@ def norms(
     return distance.astype(np.float32)
 
 
-def outlying(X: NDArray[np.float32], rng: np.random.Generator, n_jobs: int = 1) -> NDArray[np.float32]:
+def outlying(X: Rows, rng: np.random.Generator, n_jobs: int = 1) -> NDArray[np.float32]:
     """How far out X (n, d) lies along random directions, in median deviations from the median: their mean.
 
     Random projection outlyingness (Donoho and Gasko, 1992) takes the largest; Bauw, Velasco-Forero, Angulo, Adnet and
     Airiau (2021) the mean, where what is normal is of several kinds. O(n·d·directions).
     """
-    directions = rng.standard_normal((X.shape[1], _DIRECTIONS), np.float32)
+    directions = rng.standard_normal((X[:1].shape[1], _DIRECTIONS), np.float32)
     directions /= np.linalg.norm(directions, axis=0)
     some = X[np.sort(rng.choice(len(X), min(len(X), _SAMPLE), replace=False))] @ directions
     middle = np.median(some, axis=0)
@@ -114,14 +135,14 @@ def outlying(X: NDArray[np.float32], rng: np.random.Generator, n_jobs: int = 1) 
     return np.concatenate(list(run(chunk, range(0, len(X), _CHUNK), n_jobs)))
 
 
-def from_prototypes(Z: NDArray[np.float32], groups: NDArray[np.int32], rng: np.random.Generator) -> NDArray[np.float32]:
-    """Squared distance of each row of Z (n, d) to the nearest of all groups' prototypes, several a group.
+def from_prototypes(X: Rows, groups: NDArray[np.int32], rng: np.random.Generator) -> NDArray[np.float32]:
+    """Squared distance of each row of X (n, d) to the nearest of all groups' prototypes, several a group.
 
     After Lu, Gong, Wang, Xue, Yao and Moore (2024), whose prototypes are learned with the network. O(n·d·prototypes).
     """
     import faiss
 
-    centres = []
+    Z, centres = np.ascontiguousarray(X[:], np.float32), []
     for group in np.unique(groups[groups >= 0]):
         members = Z[groups == group]
         own = members[rng.choice(len(members), min(_PROTOTYPES, len(members)), replace=False)]

@@ -10,18 +10,22 @@ from numpy.typing import ArrayLike, NDArray
 from phyla.audit._extremes import single
 from phyla.audit._found import Found
 from phyla.audit.mislabelled import judge
+from phyla.engine import Run
+from phyla.engine.local import run
+from phyla.types import Rows
 
 __all__ = ["ambiguous"]
 
 
 def ambiguous(
     *,
-    X: NDArray[np.float32],
+    X: Rows,
     labels: NDArray[np.int32],
     classes: Sequence[str],
     neighbors: tuple[NDArray[np.int32], NDArray[np.float32]],
     blocks: ArrayLike | None = None,
     n_jobs: int = 1,
+    run: Run = run,
 ) -> list[Found]:
     """Rows of X (n, d) whose second class has a chance of a quarter or more by looks; labelled or not.
 
@@ -31,7 +35,7 @@ def ambiguous(
     """
     if len(classes) < 2 or not (labels >= 0).any():
         return []
-    proba = judge(X, labels, len(classes), neighbors, blocks, n_jobs).proba
+    proba = judge(X, labels, len(classes), neighbors, blocks, n_jobs, run).proba
 
     def why(row: int) -> str:
         first, second = np.argsort(-proba[row], kind="stable")[:2]

@@ -13,6 +13,7 @@ from phyla.audit._found import Found
 from phyla.audit._mislabel import telling
 from phyla.audit._trained import margins, steps, with_one
 from phyla.engine.local import run
+from phyla.types import Rows
 
 __all__ = ["margin_area"]
 
@@ -22,7 +23,7 @@ _CUT = 0.99  # percentile of the threshold rows' areas: the paper's
 
 def margin_area(
     *,
-    X: NDArray[np.float32],
+    X: Rows,
     labels: NDArray[np.int32],
     classes: Sequence[str],
     blocks: ArrayLike | None = None,
@@ -39,9 +40,7 @@ def margin_area(
     return single(wrong, lambda row: f"It is labelled {classes[labels[row]]}, which a classifier was slow to learn.")
 
 
-def severity(
-    X: NDArray[np.float32], labels: NDArray[np.int32], c: int, blocks: ArrayLike | None, n_jobs: int
-) -> NDArray[np.float32]:
+def severity(X: Rows, labels: NDArray[np.int32], c: int, blocks: ArrayLike | None, n_jobs: int) -> NDArray[np.float32]:
     """(n,): ½ where the area is that of the best of the threshold rows, and more where it is less."""
     known = np.flatnonzero(labels >= 0)
     found = np.zeros(len(X), np.float32)

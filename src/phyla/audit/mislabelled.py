@@ -21,6 +21,9 @@ from phyla.audit._mislabel import (
     telling,
     vote,
 )
+from phyla.engine import Run
+from phyla.engine.local import run
+from phyla.types import Rows
 
 __all__ = ["mislabelled"]
 
@@ -29,12 +32,13 @@ _MANY = 50  # labelled rows a class: of fewer each would draw its class's centre
 
 def mislabelled(
     *,
-    X: NDArray[np.float32],
+    X: Rows,
     labels: NDArray[np.int32],
     classes: Sequence[str],
     neighbors: tuple[NDArray[np.int32], NDArray[np.float32]],
     blocks: ArrayLike | None = None,
     n_jobs: int = 1,
+    run: Run = run,
 ) -> list[Found]:
     """Rows of X (n, d) whose label (n,) is wrong rather than right; the severity is the chance that it is.
 
@@ -42,7 +46,7 @@ def mislabelled(
     often each class is taken for each other is learned from all labels (see `channel`). −1, no label, is not judged.
     50,000 x 768: 5 s of processor time.
     """
-    judged = judge(X, labels, len(classes), neighbors, blocks, n_jobs)
+    judged = judge(X, labels, len(classes), neighbors, blocks, n_jobs, run)
 
     def why(row: int) -> str:
         return f"It is labelled {classes[labels[row]]}, but looks like {classes[judged.instead[row]]}."
@@ -51,12 +55,13 @@ def mislabelled(
 
 
 def judge(
-    X: NDArray[np.float32],
+    X: Rows,
     labels: NDArray[np.int32],
     c: int,
     neighbors: tuple[NDArray[np.int32], NDArray[np.float32]],
     blocks: ArrayLike | None,
     n_jobs: int,
+    run: Run = run,
 ) -> Judged:
     """The chance that each label is wrong, and what each row looks like."""
     if c < 2 or not (labels >= 0).any():
@@ -66,7 +71,7 @@ def judge(
         )
     with threadpool_limits(1):  # how linear algebra rounds must not depend on n_jobs
         narrow = telling(X, blocks, int((labels >= 0).sum()))
-        regressed, votes = left_out(narrow, labels, c, n_jobs), vote(neighbors[0], labels, c)
+        regressed, votes = left_out(narrow, labels, c, n_jobs, run), vote(neighbors[0], labels, c)
         judged = channel([regressed, votes], labels, (OF_REGRESSION, OF_VOTE))
         if (labels >= 0).sum() < _MANY * c:
             return judged

@@ -12,6 +12,9 @@ from phyla.audit import _outliers as how
 from phyla.audit._extremes import single
 from phyla.audit._found import Found
 from phyla.audit._mislabel import left_out
+from phyla.engine import Run
+from phyla.engine.local import run
+from phyla.types import Rows
 
 __all__ = ["outlier"]
 
@@ -32,20 +35,21 @@ _FEW = 20  # rows among which nothing can be called unusual
 
 def outlier(
     *,
-    X: NDArray[np.float32],
+    X: Rows,
     neighbors: tuple[NDArray[np.int32], NDArray[np.float32]],
     residual: NDArray[np.float32] | None = None,
     groups: NDArray[np.int32] | None = None,
     blocks: ArrayLike | None = None,
     ways: Sequence[str] = DEFAULT,
     n_jobs: int = 1,
+    run: Run = run,
 ) -> list[Found]:
     """Rows of X (n, d), whitened, beyond the fence of all rows' strangeness.
 
     `residual` (n,), or (n, s) of each space: what the principal components leave out; without it, one way less is
     looked at. "prototypes", "max_logit" and "energy" need `groups`. 50,000 x 768: 1 s of processor time.
     """
-    each = strangeness(X, neighbors, residual, groups, blocks, ways, n_jobs)
+    each = strangeness(X, neighbors, residual, groups, blocks, ways, n_jobs, run)
     if not each:
         return []
     ordered = {way: np.sort(score) for way, score in each.items()}
@@ -59,13 +63,14 @@ def outlier(
 
 
 def strangeness(
-    X: NDArray[np.float32],
+    X: Rows,
     neighbors: tuple[NDArray[np.int32], NDArray[np.float32]],
     residual: NDArray[np.float32] | None,
     groups: NDArray[np.int32] | None,
     blocks: ArrayLike | None,
     ways: Sequence[str],
     n_jobs: int,
+    run: Run = run,
 ) -> dict[str, NDArray[np.float32]]:
     """Way → how many standard deviations of the bulk each row of X lies beyond the median; none of too few rows."""
     if unknown := set(ways) - set(WAYS):
@@ -79,14 +84,14 @@ def strangeness(
     with threadpool_limits(1):  # how linear algebra rounds must not depend on n_jobs
         logits = None
         if groups is not None and {"max_logit", "energy"} & set(ways):
-            logits = left_out(X, groups, int(groups.max()) + 1, n_jobs)
+            logits = left_out(X, groups, int(groups.max()) + 1, n_jobs, run)
         for way in ways:
             if way == "off_axes" and residual is not None:
                 each[way] = how.beyond(_log(how.off_axes(residual), neighbors[0]))
             elif way == "unlike":
-                each[way] = how.beyond(_log(how.unlike(X, blocks), neighbors[0]))
+                each[way] = how.beyond(_log(how.unlike(X, blocks, n_jobs, run), neighbors[0]))
             elif way == "norms":
-                each[way] = how.beyond(np.log(how.norms(X, blocks, neighbors[0], residual) + 1e-9))
+                each[way] = how.beyond(np.log(how.norms(X, blocks, neighbors[0], residual, n_jobs, run) + 1e-9))
             elif way == "far":
                 each[way] = how.beyond(how.far(neighbors[1]))
             elif way == "outlying":

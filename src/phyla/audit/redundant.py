@@ -18,6 +18,7 @@ def redundant(
     labels: NDArray[np.integer] | None = None,
     share: float = 0.7,
     by: str = "auto",
+    n_jobs: int = 1,
 ) -> list[Found]:
     """Pictures that can go, kind by kind, each near to one that stays.
 
@@ -43,7 +44,7 @@ def redundant(
         by = "el2n" if labels is not None and known and np.mean(labels >= 0) >= 0.5 else "concepts"
     of = _choose.concepts(near)
     stays = chosen(near, of, keep, by, labels)
-    away = _choose.coverage(near, stays)
+    away = _choose.coverage(near, stays, n_jobs)
     usual = float(np.median(neighbors[1][:, 0]))
     covered = away <= usual
     found: list[Found] = []

@@ -15,6 +15,7 @@ from phyla.audit._found import Found
 from phyla.audit._mislabel import telling
 from phyla.audit._trained import trained, with_one
 from phyla.engine.local import run
+from phyla.types import Rows
 
 __all__ = ["small_loss"]
 
@@ -25,7 +26,7 @@ _LARGEST = 0.99  # quantile of the losses that becomes 1
 
 def small_loss(
     *,
-    X: NDArray[np.float32],
+    X: Rows,
     labels: NDArray[np.int32],
     classes: Sequence[str],
     blocks: ArrayLike | None = None,
@@ -47,7 +48,7 @@ def small_loss(
 
 
 def severity(
-    X: NDArray[np.float32], labels: NDArray[np.int32], c: int, blocks: ArrayLike | None, n_jobs: int
+    X: Rows, labels: NDArray[np.int32], c: int, blocks: ArrayLike | None, n_jobs: int
 ) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
     """The chance (n,) that each label is wrong, and what the other half's classifier says (n,)."""
     known = np.flatnonzero(labels >= 0)

@@ -12,6 +12,7 @@ from threadpoolctl import threadpool_limits
 from phyla.audit._extremes import single
 from phyla.audit._found import Found
 from phyla.reduce._adam import Adam
+from phyla.types import Rows
 
 __all__ = ["sub_centres"]
 
@@ -23,7 +24,7 @@ _LEADING = 32  # axes of each space: in all of them every angle is near a right 
 
 def sub_centres(
     *,
-    X: NDArray[np.float32],
+    X: Rows,
     labels: NDArray[np.int32],
     classes: Sequence[str],
     blocks: ArrayLike | None = None,
@@ -44,17 +45,17 @@ def sub_centres(
 
 
 def severity(
-    X: NDArray[np.float32], labels: NDArray[np.int32], c: int, blocks: ArrayLike | None
+    X: Rows, labels: NDArray[np.int32], c: int, blocks: ArrayLike | None
 ) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
     """(n,): ½ where the main centre of another class is as near, and which class that is (n,)."""
     known = np.flatnonzero(labels >= 0)
     found, instead = np.zeros(len(X), np.float32), labels.astype(np.int32)
     if c < 2 or len(known) < 2:
         return found, instead
-    widths = np.asarray([X.shape[1]] if blocks is None else blocks)
+    widths = np.asarray([X[:1].shape[1]] if blocks is None else blocks)
     starts = np.cumsum(widths) - widths
     columns = np.concatenate([np.arange(s, s + min(w, _LEADING)) for s, w in zip(starts, widths, strict=True)])
-    Z, given = X[np.ix_(known, columns)], labels[known].astype(np.int32)
+    Z, given = X[known][:, columns], labels[known].astype(np.int32)
     Z = Z / np.maximum(np.linalg.norm(Z, axis=1, keepdims=True), 1e-9)
     at = np.arange(len(known))
     with threadpool_limits(1):

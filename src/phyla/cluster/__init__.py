@@ -12,7 +12,7 @@ from phyla.cluster._compare import FEWEST, compare
 from phyla.cluster._drift import drift
 from phyla.cluster._how_many import EVIDENCE
 from phyla.cluster._judge import score, typicality
-from phyla.cluster._landmarks import LANDMARKS, Rows, fit
+from phyla.cluster._landmarks import LANDMARKS, fit
 from phyla.cluster._spaces import leading
 
-__all__ = ["EVIDENCE", "FEWEST", "LANDMARKS", "Rows", "compare", "drift", "fit", "leading", "score", "typicality"]
+__all__ = ["EVIDENCE", "FEWEST", "LANDMARKS", "compare", "drift", "fit", "leading", "score", "typicality"]

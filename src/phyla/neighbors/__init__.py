@@ -9,12 +9,18 @@ those of the nearest cells.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
 from phyla import plugins
-from phyla.neighbors._faiss import search_others
+from phyla.engine import Run
+from phyla.engine.local import run
+from phyla.neighbors._faiss import distances, search
 from phyla.neighbors._index import Index, Shard, calibrate, centers_of, n_cells, nearest_rows, sample_of, shard_of
+from phyla.neighbors.cells import inverted_file
+from phyla.types import Rows
 
 __all__ = [
     "Index", "Shard", "calibrate", "centers_of", "n_cells", "nearest_neighbors", "nearest_of", "nearest_rows",
@@ -25,20 +31,38 @@ _EXACT = 100_000  # rows up to which comparing all with all is cheap: 60,000 x 6
 
 
 def nearest_neighbors(
-    X: NDArray[np.float32], k: int, metric: str = "euclidean", n_jobs: int = 1
+    X: Rows,
+    k: int,
+    metric: str = "euclidean",
+    n_jobs: int = 1,
+    run: Run = run,
+    advance: Callable[[int], object] = lambda rows: None,
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """The k nearest rows of each row of X (n, d): all compared up to 100,000 rows, found through cells above."""
-    way = "exact" if len(X) <= _EXACT else "cells"
-    found: tuple[NDArray[np.int32], NDArray[np.float32]] = plugins.load("neighbors", way)(X, k, metric, n_jobs)
+    """The k nearest rows of each row of X (n, d): all compared up to 100,000 rows, found through cells above.
+
+    Above, X may lie in files, of which `n_jobs` workers of an engine's `run` read a shard at a time.
+    """
+    found: tuple[NDArray[np.int32], NDArray[np.float32]]
+    if len(X) > _EXACT:
+        found = plugins.load("neighbors", "cells")(X, k, metric, n_jobs, run, advance)
+    else:
+        found = plugins.load("neighbors", "exact")(X[:], k, metric, n_jobs)
+        advance(len(X))
     return found
 
 
 def nearest_of(
     X: NDArray[np.float32], others: NDArray[np.float32], k: int, n_jobs: int = 1
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """The k nearest of the rows `others` (m, d) for each row of X (n, d), all compared, and their distances, (n, k)."""
+    """The k nearest of the rows `others` (m, d) for each row of X (n, d), and their distances, (n, k): all compared up
+    to 100,000 others, found through cells above."""
     import faiss
 
-    index = faiss.IndexFlatL2(others.shape[1])
-    index.add(np.ascontiguousarray(others, np.float32))
-    return search_others(index, np.ascontiguousarray(X, np.float32), k, n_jobs)
+    others = np.ascontiguousarray(others, np.float32)
+    if len(others) > _EXACT:
+        index = inverted_file(others)
+    else:
+        index = faiss.IndexFlatL2(others.shape[1])
+        index.add(others)
+    indices, squared = search(index, np.ascontiguousarray(X, np.float32), k, n_jobs)
+    return indices.astype(np.int32), distances(squared, "euclidean")

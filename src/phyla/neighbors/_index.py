@@ -7,14 +7,14 @@ nothing is left to be ranked again. All of it is plain arrays; who keeps them in
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from phyla.engine.local import run
+from phyla.neighbors._faiss import one_thread
 
 __all__ = ["Index", "Shard", "calibrate", "centers_of", "n_cells", "nearest_rows", "sample_of", "shard_of"]
 
@@ -77,7 +77,7 @@ def centers_of(sample: Half | NDArray[np.float32], cells: int, seed: int = 0) ->
     import faiss
 
     kmeans = faiss.Kmeans(sample.shape[1], cells, niter=_ROUNDS, seed=seed, min_points_per_centroid=1)
-    with _one_thread():
+    with one_thread():
         kmeans.train(np.ascontiguousarray(sample, np.float32))
     return np.asarray(kmeans.centroids, np.float32)
 
@@ -96,7 +96,7 @@ def shard_of(vectors: Half, first: int, centers: NDArray[np.float32], n_jobs: in
         faiss.omp_set_num_threads(1)  # of this thread
         return index.search(vectors[start : start + _BLOCK].astype(np.float32), 1)[1][:, 0]
 
-    with _one_thread():
+    with one_thread():
         cell = np.concatenate(list(run(cells_of, range(0, len(vectors), _BLOCK), n_jobs)))
     order = np.argsort(cell, kind="stable")
     ends = np.cumsum(np.bincount(cell, minlength=len(centers)))
@@ -238,18 +238,3 @@ class _Nearest:
         place = start + (labels & 0xFFFFFFFF)
         order = np.lexsort((place, number, squared))
         return number[order], place[order], squared[order]
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Rounding must not depend on how many threads there are."""
-    import faiss
-    from threadpoolctl import threadpool_limits
-
-    threads = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(1)
-    try:
-        with threadpool_limits(1):
-            yield
-    finally:
-        faiss.omp_set_num_threads(threads)

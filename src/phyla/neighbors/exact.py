@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from phyla.neighbors._faiss import prepare, search
+from phyla.neighbors._faiss import check, distances, others, prepare, search
 
 __all__ = ["exact"]
 
@@ -16,7 +16,9 @@ def exact(
     """The k nearest rows of each row of X (n, d)."""
     import faiss
 
-    X = prepare(X, k, metric)
+    check(len(X), k, metric)
+    X = prepare(X, metric)
     index = faiss.IndexFlatL2(X.shape[1])
     index.add(X)
-    return search(index, X, k, metric, n_jobs)
+    indices, squared = others(np.arange(len(X)), *search(index, X, k + 1, n_jobs))
+    return indices, distances(squared, metric)
