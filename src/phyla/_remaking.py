@@ -336,16 +336,19 @@ class Remaking:
             seen |= {row[0]: row for row in zip(*(part[c].tolist() for c in _TABLE), strict=True)}
             known.append(seen.copy())
         there = [entry.uri for entry in sources.listed(source)]
-        stages = [*self.meta["features"], *sorted(of for of in self.current if of.startswith("features/"))]
-        for stage in dict.fromkeys(stages):
-            held = {""}  # what can't be read has no id
+        now = self.meta["features"]
+        stages = [*now, *sorted(of for of in self.current if of.startswith("features/") and of not in now)]
+        held = {""}  # what can't be read has no id
+        for stage in stages[::-1]:  # the current networks after those before them, which saw the rest
+            own = {""}
             for shard in self.store.shards(stage, "ids.npy"):
-                held.update(self.store.ids(shard).tolist())
-                known.append({uri: row for uri, row in seen.items() if row[1] in held})
+                own.update(ids := self.store.ids(shard).tolist())
+                held.update(ids)
+                known += [{uri: row for uri, row in seen.items() if row[1] in some} for some in (own, held)]
         for files in reversed(known):
             for uris in ([uri for uri in there if uri in files], sorted(files)):
                 found = as_table(*zip(*(files[uri] for uri in uris), strict=True)) if uris else {}
-                for stage in dict.fromkeys(stages) if found else ():
+                for stage in stages if found else ():
                     table = self.steps.without_broken(found, images_of(found, source), stage)[0]
                     if name_of(table) == unit:
                         self.steps.keep(table)
