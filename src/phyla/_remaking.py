@@ -34,11 +34,16 @@ AnyArray = NDArray[Any]
 
 
 class Remaking:
-    """Makes what is missing of a project. `aside` moves away a dataset that does not open any more."""
+    """Makes what is missing of a project.
 
-    def __init__(self, project: Project, steps: Steps, aside: Callable[[str], object]) -> None:
+    damaged : the files that are not to be believed. aside : moves away a dataset that does not open any more.
+    """
+
+    def __init__(
+        self, project: Project, steps: Steps, damaged: Iterable[str], aside: Callable[[str], object]
+    ) -> None:  # fmt: skip
         self.project, self.store, self.steps, self._aside = project, project.store, steps, aside
-        self.meta = self.store.meta()
+        self.meta, self._damaged = self.store.meta(), set(damaged)
 
     # ---- what is made of what
 
@@ -133,7 +138,7 @@ class Remaking:
     def _tables(self) -> dict[str, str]:
         """Each whole table of images, the current one first, and the digest of the images' ids."""
         found = {}
-        names = [f"images/{name}" for name in self.store.names("images")]
+        names = [f"images/{name}" for name in self.store.names("images") if f"images/{name}" not in self._damaged]
         for name in sorted(names, key=lambda name: name != self.meta.get("images")):
             with suppress(*_UNKNOWN):
                 found[name] = digest(self._read(name).ids)
@@ -352,6 +357,7 @@ class Remaking:
                     table = self.steps.without_broken(found, images_of(found, source), stage)[0]
                     if name_of(table) == unit:
                         self.steps.keep(table)
+                        self._damaged.discard(unit)
                         self.__dict__.pop("_tables", None)  # it is one of them now
                         return
         raise PhylaError("which files it told of can't be found out any more")

@@ -257,7 +257,7 @@ class _Mending:
         self.project, self.store, self.threads = project, project.store, threads
         self.meta = self.store.meta()
         steps = Steps(self.store, threads, progress)
-        self.remaking = Remaking(project, steps, lambda name: _aside(self.store, name))
+        self.remaking = Remaking(project, steps, _names(faults), lambda name: _aside(self.store, name))
         self.units: dict[str, Found] = {}
         for fault in sorted(faults, key=lambda f: (_rank(f.file), f.file)):
             self.units.setdefault(_unit(fault.file.removeprefix("sums/")), []).append(fault)
