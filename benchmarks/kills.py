@@ -1,4 +1,5 @@
-"""A thousand kills (signal 9) at any step of sort, growing, label and spread, audit, page edits, predict and export.
+"""A thousand kills (signal 9) at any step of what Phyla does: sort, growing, label and spread, audit, page edits,
+predict, all exports, train, the index for searches, and repairs.
 
 Result: see docs/benchmarks.md, "Killed and run again".
 
@@ -6,7 +7,7 @@ Result: see docs/benchmarks.md, "Killed and run again".
 
 The kills are forks of a process that has imported everything, as in `tests/resume/_kills.py`, which says what a step is
 and what is looked at after each: `phyla check`, every acknowledged edit, the bytes after the same operation again, what
-lies outside the project. A thousand take six minutes of CPU time.
+lies outside the project. A thousand take nine minutes of CPU time.
 """
 
 from __future__ import annotations

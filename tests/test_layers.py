@@ -39,6 +39,7 @@ SAME_ROOM = {
     "_auditing": "project",
     "_checking": "project",
     "_repairing": "project",
+    "_remaking": "project",
     **dict.fromkeys(("_steps", "_tasks"), "project"),
     **dict.fromkeys(("_explaining", "_explained", "_contrasting"), "project"),
     **dict.fromkeys(("_export", "_packing"), "project"),

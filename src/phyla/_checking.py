@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -50,27 +49,26 @@ def check(place: str | Path, *, repair: bool = False, threads: int | None = None
     store = Store(place, keeps=False)
     if not store.has("phyla.json") and not store.sums("phyla.json"):
         raise PhylaError(f"{place} is no Phyla project.", f"Make one: phyla sort PHOTOS --project {place}")
-    if store.remote and repair:
-        raise PhylaError(f"{place} does not lie on this machine.", "Copy it here, and repair the copy.")
     if not store.remote:
         store.refuse_strange()
     progress = Progress(quiet)
-    listed = _listed(store)
+    listed = every(store)
     files, unchecked = [name for name in listed if _is_ours(name)], list[str]()
-    faults = list(_of_sums(store, {name: listed[name] for name in files}, unchecked, progress))
+    digests: dict[str, str] = {}
+    faults = list(_of_sums(store, {name: listed[name] for name in files}, unchecked, digests, progress))
     faults += _of_log(store)
     faults += _of_lance(store, listed)
     known = {fault.file for fault in faults}
-    faults += [fault for fault in _of_structure(store, set(files), known) if fault.file not in known]
+    faults += [fault for fault in _of_structure(store, listed, known) if fault.file not in known]
     faults += _of_content(store, files, {fault.file for fault in faults})
-    if repair and faults:
+    if repair and (faults or store.remote):
         from phyla._repairing import mend
 
-        mend(store, faults, threads, progress)
+        mend(store, faults, digests, threads, progress)
         if any(fault.file == "phyla.json" and fault.mended for fault in faults):  # now it is known what it names
             known = {fault.file for fault in faults}
-            later = [fault for fault in _of_structure(store, set(files), known, True) if fault.file not in known]
-            mend(store, later, threads, progress)
+            later = [fault for fault in _of_structure(store, listed, known, True) if fault.file not in known]
+            mend(store, later, {}, threads, progress)
             faults += later
     return {
         "files": len(files),
@@ -86,26 +84,17 @@ def check(place: str | Path, *, repair: bool = False, threads: int | None = None
 # ---- what lies there
 
 
-def _listed(store: Store) -> dict[str, int]:
-    """Every file of a project, by name, and its bytes."""
+def every(store: Store, under: str = "") -> dict[str, int]:
+    """Every file of a project, or of a folder in it, by name, and its bytes."""
     if store.remote:
-        return {name: 0 for name in _below(store, "")}
+        return store.remote.every(under)
     found = {}
-    for folder, _, names in os.walk(store.folder):
+    for folder, _, names in os.walk(store.folder / under):
         for name in names:
             path = Path(folder, name)
             with suppress(OSError):  # a file that a writer has just renamed
                 found[path.relative_to(store.folder).as_posix()] = path.stat().st_size
     return dict(sorted(found.items()))
-
-
-def _below(store: Store, folder: str) -> Iterator[str]:
-    for name in store.names(folder):
-        path = f"{folder}/{name}".lstrip("/")
-        if "." in name or name in ("done", "lock"):  # an object store knows no folders, but these names are files
-            yield path
-        elif name not in _APART:
-            yield from _below(store, path)
 
 
 def _is_ours(name: str) -> bool:
@@ -134,7 +123,8 @@ def sum_of(store: Store, name: str, advance: Callable[[int], object] = lambda n:
     """The checksum of a file as it lies there."""
     digest = blake3()
     if store.remote:
-        digest.update(store.read(name))
+        advance(len(data := store.read(name)))
+        digest.update(data)
         return digest.hexdigest(16)
     with (store.folder / name).open("rb") as file:
         while piece := file.read(_PIECE):
@@ -146,7 +136,9 @@ def sum_of(store: Store, name: str, advance: Callable[[int], object] = lambda n:
 # ---- checksums
 
 
-def _of_sums(store: Store, files: dict[str, int], unchecked: list[str], progress: Progress) -> Iterator[Fault]:
+def _of_sums(
+    store: Store, files: dict[str, int], unchecked: list[str], digests: dict[str, str], progress: Progress
+) -> Iterator[Fault]:
     """Files that are not what their checksums say. Those without one are read as what they are."""
     total = sum(files.values()) // _MB + 1
     done = 0
@@ -159,7 +151,7 @@ def _of_sums(store: Store, files: dict[str, int], unchecked: list[str], progress
 
         for name in files:
             try:
-                digest = sum_of(store, name, read)
+                digests[name] = digest = sum_of(store, name, read)
                 said = _read(store, f"sums/{name}") or b""
             except FileNotFoundError:  # a writer has just removed it
                 continue
@@ -236,9 +228,12 @@ def lines_of(store: Store) -> tuple[list[bytes], bytes]:
 
 def _of_log(store: Store) -> Iterator[Fault]:
     if store.remote:
-        for name in store.names(LOG):
-            if read_line(store.read(f"{LOG}/{name}").rstrip(b"\n")) is None:
-                yield Fault(f"{LOG}/{name}", "can't be read as an edit")
+        there = {int(name[:8]) for name in store.names(LOG) if re.fullmatch(r"\d{8}\.json", name)}
+        for number in range(max(there, default=-1) + 1):
+            name = f"{LOG}/{number:08}.json"
+            line = store.read(name) if number in there else b""
+            if read_line(line.rstrip(b"\n")) is None:
+                yield Fault(name, "is damaged" if line else "is missing")
         return
     lines, rest = lines_of(store)
     for number, line in enumerate(lines, 1):
@@ -254,12 +249,15 @@ def _is_lines(data: bytes) -> bool:
     return data.endswith(b"\n") and all(b'"sum": "' in line and read_line(line) for line in data[:-1].split(b"\n"))
 
 
-def flipped_back(data: bytes, is_right: Callable[[bytes], bool]) -> bytes | None:
-    """`data` with the one bit changed that makes it right; None where there is no such bit, or too much to try."""
-    if len(data) > _BITS_TRIED:
+def flipped_back(data: bytes, is_right: Callable[[bytes], bool], where: Sequence[int] | None = None) -> bytes | None:
+    """`data` with the one bit changed that makes it right; None where there is no such bit, or too much to try.
+
+    where : the bytes that it may be in, if that is known.
+    """
+    if where is None and len(data) > _BITS_TRIED:
         return None
     trial = bytearray(data)
-    for i in range(len(trial)):
+    for i in range(len(trial)) if where is None else where:
         for bit in range(8):
             trial[i] ^= 1 << bit
             if is_right(bytes(trial)):
@@ -271,8 +269,9 @@ def flipped_back(data: bytes, is_right: Callable[[bytes], bool]) -> bytes | None
 # ---- what belongs together
 
 
-def _of_structure(store: Store, files: set[str], known: set[str], mended: bool = False) -> Iterator[Fault]:
+def _of_structure(store: Store, listed: Iterable[str], known: set[str], mended: bool = False) -> Iterator[Fault]:
     """What phyla.json names, or a finished stage was written with, and is not there, or does not fit the rest."""
+    files = {name for name in listed if _is_ours(name)}
     if "phyla.json" not in files:
         yield Fault("phyla.json", "is missing")
         return
@@ -291,7 +290,7 @@ def _of_structure(store: Store, files: set[str], known: set[str], mended: bool =
             yield Fault(f"{stage}/recipe.json", "is of another stage")
         if not stage.startswith("features/") and f"{stage}/done" not in files:
             yield Fault(f"{stage}/done", "is missing")
-    lost = set(_lost(store, files))
+    lost = set(_lost(listed, files))
     for name in sorted(lost):
         yield Fault(name, "is missing")
     if meta.get("images") in files - known and not store.remote:
@@ -314,22 +313,22 @@ def _fits(store: Store, stage: str) -> bool:
         return False
 
 
-def _lost(store: Store, files: set[str]) -> Iterator[str]:
-    """Files that have a checksum, and that nobody has reason to remove: of finished stages, and within sequences."""
-    if store.remote:
-        return
-    top = store.folder / "sums"
+def _lost(listed: Iterable[str], files: set[str]) -> Iterator[str]:
+    """Files that have a checksum, and that nobody has reason to remove.
+
+    Those of finished stages and within sequences, and what a repair that was killed had moved away.
+    """
     last: dict[str, int] = {}
     for name in files:
         if number := re.fullmatch(r"(.*)/(\d{5})\.(npy|parquet|id\.npy)", name):
             last[number[1]] = max(last.get(number[1], -1), int(number[2]))
-    for path in sorted(top.rglob("*")):
-        name = path.relative_to(top).as_posix()
-        if path.is_dir() or name in files:
+    moved = {name.removeprefix(f"{DAMAGED}/") for name in listed if name.startswith(f"{DAMAGED}/")}
+    for name in (name.removeprefix("sums/") for name in listed if name.startswith("sums/")):
+        if name in files or not _is_ours(name):
             continue
         stage, _, leaf = name.rpartition("/")
         number = re.match(r"(\d{5})\.", leaf)
-        if f"{stage}/done" in files or (number and int(number[1]) <= last.get(stage, -1)):
+        if f"{stage}/done" in files or (number and int(number[1]) <= last.get(stage, -1)) or name in moved:
             yield name
 
 
@@ -356,16 +355,3 @@ def _of_rows(
             continue
         if lacks := int((~np.isin(ids, features_of(store, stage).ids)).sum()):
             yield Fault(stage, f"lacks {lacks:,} of {len(ids):,} images")
-
-
-def aside(store: Store, name: str) -> Path:
-    """Move a damaged file away, never over another; where it is now."""
-    path, number = store.folder / name, 1
-    target = store.folder / DAMAGED / name
-    while target.exists():
-        number += 1
-        target = store.folder / DAMAGED / f"{name} ({number})"
-    if path.exists():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.move(path, target)
-    return target

@@ -5,9 +5,10 @@ The stages of a grown project are those that it grew from with rows added, remov
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import cached_property
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
@@ -142,19 +143,44 @@ def _through(store: Store, aligned: str, networks: int) -> Narrow:
 
 
 class Growth:
-    """The images of a project as it lies there, and those of now: `was` (n,) is the row that each had, −1 if none."""
+    """The images of a project as it lay there, and those of now: `was` (n,) is the row that each had, −1 if none.
 
-    def __init__(self, project: Shown, images: Images) -> None:
-        self.project, self.store, self.images = project, project.store, images
-        meta = self.store.meta()
-        self.reduced, self.groups = meta["reduced"], meta["groups"]
-        self.features, self.aligned = meta["features"], meta.get("aligned")
-        self.was = project.rows_with(images.ids.tolist())
-        n = len(project.images)
-        kept, fits = (f"{self.groups}/{name}.npy" for name in ("fitted", "n_fitted"))
-        # (n,), whether a row is one of those that the groups were found among; and how many these were.
-        self.fitted = self.store.array(kept) if self.store.has(kept) else np.ones(n, bool)
-        self.n_fitted = int(self.store.array(fits)) if self.store.has(fits) else n
+    before : what phyla.json said of its stages. known : how many images it had. rows_with : the row of an id then.
+    """
+
+    def __init__(
+        self, store: Store, before: Mapping[str, Any], known: int, rows_with: Callable[[Sequence[str]], Rows],
+        images: Images,
+    ) -> None:  # fmt: skip
+        self.store, self.before, self.known, self.rows_with = store, before, known, rows_with
+        self.reduced, self.groups = before["reduced"], before["groups"]
+        self.features, self.aligned = before["features"], before.get("aligned")
+        self._take(images)
+
+    @classmethod
+    def of(cls, project: Shown, images: Images) -> Growth:
+        """From the project as it lies there to `images`."""
+        before = project.store.meta() | {"spread": project._spread}
+        return cls(project.store, before, len(project.images), project.rows_with, images)
+
+    def _take(self, images: Images) -> None:
+        self.images, self.was = images, self.rows_with(images.ids.tolist())
+
+    @cached_property
+    def fitted(self) -> NDArray[np.bool_]:
+        """(known,), whether a row is one of those that the groups were found among."""
+        name = f"{self.groups}/fitted.npy"
+        return self.store.array(name) if self.store.has(name) else np.ones(self.known, bool)
+
+    @cached_property
+    def n_fitted(self) -> int:
+        """How many these were."""
+        name = f"{self.groups}/n_fitted.npy"
+        return int(self.store.array(name)) if self.store.has(name) else self.known
+
+    @property
+    def _blocks(self) -> list[int]:
+        return [len(self._of(stage, "components_")) for stage in self.reduced]
 
     @property
     def too_much(self) -> str | None:
@@ -174,7 +200,7 @@ class Growth:
 
     @property
     def unchanged(self) -> bool:
-        return np.array_equal(self.was, np.arange(len(self.fitted)))
+        return np.array_equal(self.was, np.arange(self.known))
 
     # ---- another network
 
@@ -196,17 +222,16 @@ class Growth:
                 )
             self.features, self.aligned = stages, None
             return
-        rows = self._sample()
-        images = some(self.images, rows)
-        steps.extract(source, images, cards)
-        self.features, self.aligned = stages, self._align(steps, images, self.was[rows], stages)
+        steps.extract(source, some(self.images, self.sample), cards)
+        self.features, self.aligned = stages, self.align(steps, stages)
 
-    def _sample(self) -> NDArray[np.intp]:
+    @cached_property
+    def sample(self) -> NDArray[np.intp]:
         """Rows of now, of the fitted ones, of which all groups have some; the same in each run."""
         known = np.flatnonzero(self.was >= 0)
         known = known[self.fitted[self.was[known]]]
         order = np.random.default_rng(0).permutation(known)
-        group = self.project.grouping.best[self.was[order]]
+        group = self._of(self.groups, "labels_")[self.was[order]]
         order = order[np.argsort(group, kind="stable")]
         group = np.sort(group)
         first = np.searchsorted(group, group)
@@ -214,8 +239,9 @@ class Growth:
         place = np.where(rank < _COVER, 0, rank / size)  # by turns, and each group in proportion
         return np.sort(order[np.argsort(place, kind="stable")[:_SAMPLE]])
 
-    def _align(self, steps: Steps, images: Images, was: Rows, features: Sequence[str]) -> str:
+    def align(self, steps: Steps, features: Sequence[str]) -> str:
         """Stage of the way from the spaces of `features` to those that have lost their network."""
+        images, was = some(self.images, self.sample), self.was[self.sample]
         pca, method = plugins.load("reduce", "pca"), plugins.load("reduce", ALIGN)
         own = spaces_of(self.store, self.reduced)
         lost = [stage for stage, of in zip(self.reduced, own, strict=True) if of not in features]
@@ -241,9 +267,8 @@ class Growth:
 
     def place(self, steps: Steps, images: Images, report: bool) -> dict[str, Any]:
         """What phyla.json is to say of `images`, those that can be decoded, once they are placed."""
-        self.images, self.was = images, self.project.rows_with(images.ids.tolist())
-        meta = self.store.meta()
-        told = {"reduced": self.reduced, "groups": self.groups, "map": meta["map"]}
+        self._take(images)
+        told = {"reduced": self.reduced, "groups": self.groups, "map": self.before["map"]}
         told |= {"features": self.features, "aligned": self.aligned}
         if self.unchanged:
             return told
@@ -251,12 +276,25 @@ class Growth:
         with steps.progress("placing", len(new), len(images)) as advance, limited(1):
             told["reduced"], X, near = self._reduced(steps, new)
             told["groups"] = self._grouped(steps, told["reduced"], X, near)
-            if self.project._spread:
+            if self.before["spread"]:
                 told["spread"] = self._spread(told["groups"], told["reduced"], X)
             if told["map"] and report:
                 told["map"] = self._mapped(steps, told["reduced"], near)
             advance(len(new))
         return told
+
+    def again(self, steps: Steps, room: str) -> None:
+        """Make the stages of a room once more, as `place` did: those that are not there."""
+        with limited(1):
+            reduced, X, near = self._reduced(steps, np.flatnonzero(self.was < 0))
+            match room:
+                case "groups":
+                    self._grouped(steps, reduced, X, near)
+                case "spread":
+                    groups = self._grown(self.groups, reduced)
+                    self._spread(f"{groups.room}/{groups.key}", reduced, X)
+                case "map":
+                    self._mapped(steps, reduced, near)
 
     def _grown(self, old: str, inputs: Sequence[str]) -> Recipe:
         """How a stage is made that has grown from `old`."""
@@ -311,7 +349,7 @@ class Growth:
         arrays = self.store.arrays(self.groups) or {}
         label, strength = arrays["labels_"][:0], arrays["strength_"][:0]
         if len(X):
-            clusterer = restore(clusterer_of(self.store.recipe(self.groups), self.project.blocks), arrays)
+            clusterer = restore(clusterer_of(self.store.recipe(self.groups), self._blocks), arrays)
             label, strength = clusterer.assign(X)
         arrays |= {
             "labels_": self._merged(arrays["labels_"], label),
@@ -328,14 +366,12 @@ class Growth:
         return len(self.fitted) - int((self.was >= 0).sum())
 
     def _spread(self, groups: str, reduced: Sequence[str], X: NDArray[np.float32]) -> str:
-        old = self.project._spread
-        assert old is not None
-        recipe = self._grown(old, (groups, *reduced))
-        return extend(self.store, old, recipe, X, self.project.blocks, self._merged)
+        old = self.before["spread"]
+        return extend(self.store, old, self._grown(old, (groups, *reduced)), X, self._blocks, self._merged)
 
     def _mapped(self, steps: Steps, reduced: Sequence[str], near: NDArray[np.float32]) -> str:
         """The map as it was; a new image lies at the mean of its nearest old ones, the nearer the more."""
-        old = self.store.meta()["map"]
+        old = self.before["map"]
         stage = self.store.stage(self._grown(old, reduced))
         if self.store.is_done(stage):
             return stage
@@ -349,13 +385,13 @@ class Growth:
     def tidy(self, told: dict[str, Any]) -> None:
         """Forget the rows of stages that grew into others that grew, too: each growth would keep all once more."""
         for stage in (*told["reduced"], told["groups"]):
-            for last in _grew_from(self.store, stage):
-                for older in _grew_from(self.store, last):
-                    if _grew_from(self.store, older):
+            for last in grew_from(self.store, stage):
+                for older in grew_from(self.store, last):
+                    if grew_from(self.store, older):
                         self.store.forget(older)
 
 
-def _grew_from(store: Store, stage: str) -> list[str]:
+def grew_from(store: Store, stage: str) -> list[str]:
     """The stage that it grew from, if any."""
     recipe = store.recipe(stage)
     return [of for of in recipe.inputs[-1:] if of.startswith(f"{recipe.room}/")]

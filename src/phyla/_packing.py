@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phyla import __version__, sources
-from phyla._export import leaf_of, put_at, refuse_to_overwrite, suffix_of
+from phyla._export import beside, leaf_of, put_at, refuse_to_overwrite, suffix_of
 from phyla._progress import Progress
 from phyla._steps import Steps, usable_threads
 from phyla.engine import LOCAL, open_engine
@@ -334,7 +334,8 @@ def _lance(packed: Pack, path: Path, project: Opened, images: bool) -> None:
             raise faults[0] if faults else fault from None
 
     if _is_lance(path):
-        write(path, "overwrite")
+        with beside(path):  # of a run that was killed when all was there but this
+            write(path, "overwrite")
     else:
         with put_at(path) as aside:
             write(aside, "create")

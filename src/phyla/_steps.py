@@ -158,8 +158,7 @@ class Steps:
 
     def keep(self, table: dict[str, NDArray[Any]]) -> str:
         """Write the table of images under a name made from what it says."""
-        told = hashlib.sha256(repr([c.tolist() for c in table.values()]).encode()).hexdigest()
-        name = f"images/{told[:12]}.parquet"
+        name = name_of(table)
         if not self.store.has(name):
             self.store.write_table(name, table)
         return name
@@ -255,6 +254,11 @@ class Steps:
                 self.store.finish(stage, {"points": tsne(random_state=seed).fit_transform(X)})
                 advance(len(X))
         return stage
+
+
+def name_of(table: Mapping[str, NDArray[Any]]) -> str:
+    """Where a table of images lies."""
+    return f"images/{hashlib.sha256(repr([c.tolist() for c in table.values()]).encode()).hexdigest()[:12]}.parquet"
 
 
 def images_of(table: dict[str, NDArray[Any]], source: sources.Source) -> Images:

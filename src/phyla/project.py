@@ -164,7 +164,7 @@ class Project(Explaining):
                     f"None of the {len(table['uri'])} files at {place} is a readable image (the first: {first}).",
                     "Give a folder, archive or table of images.",
                 )
-            growth = Growth(self, images) if wanted.keeps else None
+            growth = Growth.of(self, images) if wanted.keeps else None
             why = growth and growth.too_much
             if growth and not why:
                 growth.describe(steps, opened, cards, begun)

@@ -10,7 +10,10 @@ operation of so many steps is killed at one of them, drawn by the seed. Then
 - `phyla check` finds nothing, and nothing lies outside the project and what was asked for;
 - every edit that was acknowledged (written down outside the project when the call had returned) is there, and at most
   one that was not;
-- the operation, done again, ends in the same bytes as one that was left in peace (but for the time of an edit).
+- the operation, done again, ends in the same bytes as one that was left in peace (but for the time of an edit, and for
+  the names that Lance gives to files: of a dataset the rows are compared).
+
+A repair begins with damaged files instead: each lies where it lay, or in damaged/, or is mended already.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ import sys
 import tempfile
 import time
 import traceback
+import warnings
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -141,10 +145,43 @@ def export(place: Path) -> None:
     project.predict(place / "photos", place / "predicted.csv", threads=1, force=True)
 
 
+def tools(place: Path) -> None:
+    """Exports to Lance (twice: the second is a version) and FiftyOne."""
+    from phyla.project import Project
+
+    project = Project(place / "project")
+    for images in (True, False):
+        project.export(place / "out.lance", images=images, force=True)
+    for name, copy in (("fo-links", False), ("fo-copies", True)):
+        project.export(place / name, kind="fiftyone", copy=copy, force=True)
+
+
+def train(place: Path) -> None:
+    """A classifier's file, its card and its example."""
+    from phyla.project import Project
+
+    Project(place / "project").train(place / "net.onnx", threads=1, force=True)
+
+
+def index(place: Path) -> None:
+    """The index for searches."""
+    from phyla import _searching, project
+
+    project.INDEXED = _searching.INDEXED = 10
+    project.Project(place / "project").sort(**QUICK)
+
+
+def repair(place: Path) -> None:
+    from phyla._checking import check
+
+    told = check(place / "project", repair=True, threads=1)
+    assert told["whole"], told["faults"]
+
+
 @dataclass(frozen=True)
 class Operation:
     run: Callable[[Path], None]
-    begins: str  # the state that it begins with: nothing, a sorted project, or one with answers
+    begins: str  # the state that it begins with: nothing, a sorted project, one with answers, a damaged one
     outputs: tuple[str, ...] = ()
 
 
@@ -156,6 +193,10 @@ OPERATIONS = {
     "edits": Operation(edits, "sorted"),
     "predict": Operation(predict, "nothing", ("new.csv", "new.parquet")),
     "export": Operation(export, "labelled", ("out.csv", "out.parquet", "links", "copies", "shards", "predicted.csv")),
+    "tools": Operation(tools, "labelled", ("out.lance", "fo-links", "fo-copies")),
+    "train": Operation(train, "labelled", ("net.onnx", "net.md", "net.py")),
+    "index": Operation(index, "sorted"),
+    "repair": Operation(repair, "damaged"),
 }
 
 
@@ -184,6 +225,38 @@ def small() -> None:
     _extract.TASK, _extract.SHARD, _steps._SCAN_SHARD = 2, 8, 10
 
 
+def quick() -> None:
+    """A classifier is soon taught, and has a network that can be written."""
+    from phyla import _training
+    from phyla.train import _student
+
+    _training._MEASURED, _student._FEWEST_STEPS = 0.001, 8
+    fake = plugins.load("backbones", "fake")
+    fake.splice = staticmethod(lambda card, graph, view: graph.node("ReduceMean", graph.cast(view, np.float32)))
+
+
+def damage(place: Path) -> None:
+    """Of each kind a file: bits that can be put back, and files that can't be mended but by making them again."""
+    project = place / "project"
+    meta = json.loads((project / "phyla.json").read_text())
+    (space,), features = meta["reduced"], meta["features"][0]
+    before = json.loads((project / space / "recipe.json").read_text())["inputs"][-1]
+    assert before.startswith("reduced/") and (project / before / "X.npy").exists(), "it has grown"
+    bits = ("phyla.json", "edits.jsonl", meta["images"], f"{space}/recipe.json", f"sums/{space}/mean_.npy")
+    for name in bits:
+        flip(project / name, 1)
+    more = (f"{features}/00001.npy", "scan/00000.parquet", f"{before}/X.npy", f"{space}/X.npy")
+    for name in (*more, f"{meta['groups']}/labels_.npy", f"{meta['spread']}/proba.npy", f"{meta['spread']}/told.json"):
+        flip(project / name, 5)
+
+
+def flip(path: Path, bits: int) -> None:
+    data = bytearray(path.read_bytes())
+    for place in range(bits):
+        data[len(data) // 2 + place] ^= 1 << place % 7
+    path.write_bytes(data)
+
+
 def watch(step: Callable[[], None]) -> None:
     """Call `step` before everything that changes the disk, and before each picture."""
     from phyla import sources
@@ -200,8 +273,8 @@ def watch(step: Callable[[], None]) -> None:
     for owner, names in (
         (os, ("fsync",)),
         (Path, ("replace", "mkdir", "unlink", "symlink_to", "write_bytes", "write_text", "rmdir")),
-        (shutil, ("rmtree", "move")),
-        (sources, ("decode",)),
+        (shutil, ("rmtree", "move", "copyfile")),
+        (sources, ("decode", "fetch")),
     ):
         for name in names:
             before(owner, name)
@@ -251,7 +324,9 @@ def content(place: Path, but: tuple[str, ...] = ("acknowledged",)) -> dict[str, 
     found = {}
     for path in sorted(place.rglob("*")):
         name = path.relative_to(place).as_posix()
-        if name.endswith("lock") or "/thumbs/" in name or "/tmp/" in name or name in but:
+        if name.endswith("lock") or {"thumbs", "tmp", "damaged"} & {*name.split("/")} or name in but:
+            continue
+        if ".lance/" in f"{name}/":
             continue
         if path.is_symlink():
             found[name] = os.readlink(path).replace(str(place), "").encode()
@@ -263,7 +338,26 @@ def content(place: Path, but: tuple[str, ...] = ("acknowledged",)) -> dict[str, 
     return found
 
 
-def look(operation: Operation, place: Path, expected: dict[str, bytes]) -> None:
+def rows(place: Path) -> str:
+    """What the datasets of Lance hold."""
+    import lance
+
+    return repr([lance.dataset(str(path)).to_table().to_pylist() for path in sorted(place.glob("*.lance"))])
+
+
+def is_kept(place: Path, state: Path, expected: dict[str, bytes]) -> None:
+    """In the midst of a repair every file is as it was or as it shall be, or lies in damaged/."""
+    there, before = content(place / "project"), content(state / "project")
+    moved = {path.read_bytes() for path in (place / "project/damaged").rglob("*") if path.is_file()}
+    lost = [
+        name for name, data in before.items()
+        if not name.startswith("sums/") and data not in moved
+        and there.get(name) not in (data, expected[f"project/{name}"])
+    ]  # fmt: skip
+    assert not lost, f"neither there nor in damaged/: {lost}"
+
+
+def look(operation: Operation, place: Path, state: Path, expected: dict[str, bytes], told: str) -> None:
     """Raise `AssertionError` where something was lost, or is not as it shall be."""
     from phyla._checking import check
     from phyla.project import Project
@@ -274,16 +368,23 @@ def look(operation: Operation, place: Path, expected: dict[str, bytes]) -> None:
             assert told["whole"] and not told["unchecked"], told
             Project(place / "project").show() if "groups" in Project(place / "project").store.meta() else None
 
-    is_whole()
+    if is_repair := operation.begins == "damaged":
+        is_kept(place, state, expected)
+    else:
+        is_whole()
     acknowledged = (place / "acknowledged").read_text().split() if (place / "acknowledged").exists() else []
+    if is_repair:
+        operation.run(place)
     if (place / "project/phyla.json").exists():
         there = said(place)
         assert there[: len(acknowledged)] == acknowledged and len(there) <= len(acknowledged) + 1, (acknowledged, there)
-    operation.run(place)
+    if not is_repair:
+        operation.run(place)
     is_whole()
     after = content(place)
     differing = sorted(n for n in after.keys() | expected.keys() if after.get(n) != expected.get(n))
     assert not differing, f"not as undisturbed: {differing}"
+    assert not told or rows(place) == told, "other rows"
     lies = {p.name for p in place.iterdir()} - {
         "photos",
         "project",
@@ -302,6 +403,7 @@ class Kills:
         self.folder = folder
         self.states, self.calm = folder / "states", folder / "calm"
         small()
+        quick()
         begins = self.states / "nothing"
         (begins / "temp").mkdir(parents=True)
         paint(begins / "photos", range(EACH))
@@ -309,7 +411,10 @@ class Kills:
         self._state("sorted", "nothing", sort)
         self._state("labelled", "sorted", label)
         self._state("more", "sorted", lambda place: paint(place / "photos", range(50, 52)))
+        self._state("grown", "labelled", lambda place: (paint(place / "photos", range(50, 52)), grow(place)))
+        self._state("damaged", "grown", damage)
         self.steps: dict[str, int] = {}
+        self.rows: dict[str, str] = {}
         self.expected: dict[str, dict[str, bytes]] = {}
 
     @property
@@ -322,7 +427,7 @@ class Kills:
         tempfile.tempdir = str(self.place / "temp")
         return self.place
 
-    def _state(self, name: str, begins: str, work: Callable[[Path], None]) -> None:
+    def _state(self, name: str, begins: str, work: Callable[[Path], object]) -> None:
         place = self._lay(begins)
         if not (place / "answers.csv").exists():
             lines = [f"{p},{p.name.partition('_')[0]}" for p in sorted((place / "photos").iterdir())[::3]]
@@ -339,6 +444,7 @@ class Kills:
             status, told = fork(lambda: steps_of(OPERATIONS[name].run, place))
             assert status == 0, told
             self.steps[name], self.expected[name] = int(told), content(place)
+            self.rows[name] = fork(lambda: rows(place))[1] if [*place.glob("*.lance")] else ""
         return self.steps[name]
 
     def kill(self, name: str, at: int) -> str | None:
@@ -349,21 +455,24 @@ class Kills:
         status, told = fork(lambda: steps_of(operation.run, place, at))
         if status != signal.SIGKILL:
             return f"it was not killed: {told}"
-        status, told = fork(lambda: look(operation, place, self.expected[name]))
+        state, after = self.states / operation.begins, self.expected[name]
+        status, told = fork(lambda: look(operation, place, state, after, self.rows[name]))
         return told if status else None
 
     def _acknowledged(self, name: str) -> None:
         """What was said before the operation begins."""
-        if OPERATIONS[name].begins == "labelled":
+        if OPERATIONS[name].begins in ("labelled", "damaged"):
             acknowledge(self.place, "confirm")
 
 
 def main(folder: str, seed: str, kills: str, *names: str) -> None:
+    warnings.filterwarnings("ignore", "lance is not fork-safe")  # no thread of its runs yet
     for slow in (
         "faiss", "openTSNE", "pyarrow.parquet", "scipy.sparse.linalg", "sklearn.metrics", "sklearn.cluster", "filelock",
         "threadpoolctl", "tqdm", "cv2", "phyla.cli", "phyla.app._server", "phyla._checking", "phyla._predicting",
         "phyla.project", "phyla._auditing", "phyla.cluster.kmeans", "phyla._export", "phyla.report", "phyla_fake",
         "pyarrow.dataset", "pyarrow.compute", "pyarrow.csv", "pyarrow.json", "PIL.ImageOps", "scipy.cluster.hierarchy",
+        "phyla._repairing", "phyla._packing", "phyla._training", "onnx", "lance",
     ):  # fmt: skip
         import_module(slow)  # once, not in every child
     for room in ("sources", "engine", "audit", "reduce", "label.spread", "backbones"):

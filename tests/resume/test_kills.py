@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-KILLS = 104
+KILLS = 100
 HERE = Path(__file__).parent
 
 
@@ -30,6 +30,6 @@ def test_nothing_is_lost(tmp_path: Path) -> None:
     ]  # fmt: skip
     told = [json.loads(half.communicate(timeout=600)[0]) for half in halves]
     kills = {name: sum(one["kills"][name] for one in told) for name in told[0]["kills"]}
-    assert sum(kills.values()) == KILLS and len(kills) == 7 and min(kills.values()) >= 14, kills
+    assert sum(kills.values()) == KILLS and len(kills) == 11 and min(kills.values()) >= 8, kills
     assert all(steps >= 20 for one in told for steps in one["steps"].values()), told[0]["steps"]
     assert not [wrong for one in told for wrong in one["wrong"]], f"PHYLA_SEED={seed}"

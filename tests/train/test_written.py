@@ -22,6 +22,7 @@ from phyla import backbones
 from phyla.backbones import Card, OnnxGraph
 from phyla.train import Head, accompany, read, write
 from phyla.train._view import view
+from phyla.train._write import put
 from phyla.types import PhylaError
 
 Run = Callable[..., dict[str, np.ndarray]]
@@ -266,3 +267,10 @@ class TestBeside:
         (tmp_path / "mine.py").unlink()
         first = accompany(tmp_path / "mine.onnx", card, CLASSES, {})
         assert accompany(tmp_path / "mine.onnx", card, CLASSES, {"date": "today"}) == first
+
+
+def test_what_a_killed_run_left_aside_goes_with_the_next(tmp_path: Path) -> None:
+    (left := tmp_path / ".net.md.phyla").mkdir()
+    (left / "123").write_bytes(b"half")
+    put(tmp_path / "net.md", b"whole")
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("net.md", b"whole")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -48,10 +49,11 @@ def write(
 
 
 def put(path: Path, data: bytes) -> None:
-    """Write `data` to `path`, aside first and then renamed."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    """Write `data` to `path`, aside first and then renamed. What a killed run left aside goes with the next."""
+    hidden = path.with_name(f".{path.name}.phyla")
+    aside = hidden / str(os.getpid())
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        hidden.mkdir(parents=True, exist_ok=True)
         with aside.open("wb") as file:
             file.write(data)
             file.flush()
@@ -60,7 +62,7 @@ def put(path: Path, data: bytes) -> None:
     except OSError as fault:
         raise PhylaError(f"{path} can't be written: {fault.strerror or fault}.", "Name another file.") from fault
     finally:
-        aside.unlink(missing_ok=True)
+        shutil.rmtree(hidden, ignore_errors=True)
 
 
 def model(
