@@ -51,7 +51,7 @@ def assign(
         with progress("reading", len(entries), len(entries)) as advance:
             table = as_table(**scan_all(opened, entries, partial(open_engine(engine), workers=threads), advance))
         images = images_of(table, opened)
-        look = Look(opened, partial(_load, cards), partial(_told, project._narrow, _judge(project)))
+        look = Look(opened, partial(_load, cards), partial(_told, project._narrow, judge(project)))
         with progress("looking", len(images), len(images)) as advance:
             shards = list(look.over(images.uris, images.ids, engine, threads, advance))
     # Of each image, and last of what is none: what the columns say.
@@ -81,15 +81,15 @@ def _nothing(n: int) -> dict[str, NDArray[Any]]:
     }
 
 
-def _told(narrow: Narrow, judge: Judge, features: list[NDArray[Any]], fault: NDArray[Any]) -> dict[str, NDArray[Any]]:
+def _told(narrow: Narrow, judged: Judge, features: list[NDArray[Any]], fault: NDArray[Any]) -> dict[str, NDArray[Any]]:
     told, good = _nothing(len(fault)) | {"fault": fault}, fault == ""
     if good.any():
-        for column, values in judge(narrow([X[good] for X in features])[0]).items():
+        for column, values in judged(narrow([X[good] for X in features])[0]).items():
             told[column][good] = values
     return told
 
 
-def _judge(project: Searching) -> Judge:
+def judge(project: Searching) -> Judge:
     """What gives the columns of `rows` for images it has not seen, from their whitened components (n, d)."""
     recipe, agreement = project.store.recipe(project._current("groups")), project._current("agreement")
     clusterer = restore(clusterer_of(recipe, project.blocks), project.store.arrays(project._current("groups")))
@@ -99,12 +99,12 @@ def _judge(project: Searching) -> Judge:
     spread = project._spread
     taught = spread_of(project.store, spread, project.blocks) if spread else None
 
-    def judge(X: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
+    def told(X: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
         best, strength = clusterer.assign(X)
-        told = {"group": best, "name": names[best], "strength": strength, "left_out": strength < agreement}
-        told["origin"] = np.where(told["name"] == "", "", "group").astype(object)
+        columns = {"group": best, "name": names[best], "strength": strength, "left_out": strength < agreement}
+        columns["origin"] = np.where(columns["name"] == "", "", "group").astype(object)
         if taught:
-            told |= taught(X) | {"origin": np.full(len(X), "spread", object)}
-        return told
+            columns |= taught(X) | {"origin": np.full(len(X), "spread", object)}
+        return columns
 
-    return judge
+    return told

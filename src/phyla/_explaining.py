@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phyla import backbones, sources
+from phyla._assigning import judge
 from phyla._contrasting import SHOWN, Contrasting, evenly
 from phyla._shown import Rows
 from phyla._steps import usable_threads
@@ -50,10 +50,6 @@ class _Judged:
 
 class Explaining(Contrasting):
     """A project that is asked why."""
-
-    def _judge(self) -> Callable[[NDArray[np.float32]], dict[str, NDArray[Any]]]:
-        """What gives the columns of `rows` for images it has not seen; see `Project`."""
-        raise NotImplementedError
 
     def explain(
         self,
@@ -156,7 +152,7 @@ class Explaining(Contrasting):
     def _judged_anew(self, pixels: NDArray[np.uint8]) -> _Judged:
         """A picture that the project has not seen, and what `predict` would say of it."""
         x, _ = self._described(pixels)
-        told = self._judge()(x)
+        told = judge(self)(x)
         classes = self._now.classes
         name = str(told["name"][0])
         kind = "class" if name in classes and self._has_classes else "group"
