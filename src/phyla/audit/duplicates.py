@@ -23,6 +23,7 @@ _FLAT = 100_000  # rows up to which comparing all hashes with all takes seconds
 _PIXELS, _DETAILS = 0.92, 0.8
 _SURE = 0.95  # correlation of details of a picture that was only saved again
 _DRAWN, _SIGMAS = 5000, 4.5  # random pairs, and how far beyond them a pair must lie: a few in a million of normal ones
+_BLOCK = 1 << 14  # pictures turned grey at a time
 _FEW = 30  # pictures in which a few copies may be more than a twentieth of the pairs
 # Difference of the shares of red, green and blue, summed, over which a copy has another colour: planted ones had less.
 _COLOUR = 0.12
@@ -74,8 +75,10 @@ def pairs(
 ) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float64]]:
     """Rows of the near-duplicates, first < second (p,), and how severe each pair is (p,), 0.5 to 1."""
     n = len(measured["hash"])
-    gray = measured["thumb"].astype(np.float32) @ _LUMINANCE
-    gray = np.concatenate([gray, gray[:, :, ::-1]])  # row n + i is the mirror image of row i
+    gray = np.empty((2 * n, *measured["thumb"].shape[1:3]), np.float32)  # row n + i is the mirror image of row i
+    for start in range(0, n, _BLOCK):
+        part = measured["thumb"][start : start + _BLOCK].astype(np.float32) @ _LUMINANCE
+        gray[start : start + len(part)], gray[n + start : n + start + len(part)] = part, part[:, :, ::-1]
     first, second = _candidates(measured, neighbors[0], n_jobs)
     second_row = second % max(n, 1)
     same = _same_colour(measured, first, second_row)
