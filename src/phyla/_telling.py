@@ -171,8 +171,8 @@ def score_rows(rows: Mapping[str, NDArray[Any]], truth: str | Path) -> dict[str,
     at = np.array([i for i, label in zip(readable, known, strict=True) if label is not None], int)
     if not len(at):
         raise PhylaError(
-            f"No image of the project is in {truth}.",
-            f"Its uris look like {next(iter(labels))}, the project's like {rows['uri'][0]}.",
+            f"None of the images is in {truth}.",
+            f"Its uris look like {next(iter(labels))}, theirs like {rows['uri'][0]}.",
         )
     true = [label for label in known if label is not None]
     names, kept = rows["name"][at], ~rows["left_out"][at]

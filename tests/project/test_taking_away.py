@@ -326,7 +326,7 @@ class TestScore:
         assert told["scored"] == 3 and told["groups"] == 2 and told["accuracy"] == 1
 
     @pytest.mark.parametrize(
-        "content, match", [("uri,label\nother.png,c\n", "No image of the project"), ("uri\nx\n", "has no labels")]
+        "content, match", [("uri,label\nother.png,c\n", "None of the images"), ("uri\nx\n", "has no labels")]
     )
     def test_useless_truth(self, sorted_project: Project, tmp_path: Path, content: str, match: str) -> None:
         (tmp_path / "truth.csv").write_text(content)
