@@ -324,7 +324,7 @@ def fitted_arrays(estimator: Any) -> dict[str, NDArray[Any]]:
 
 def restore(estimator: Any, arrays: Mapping[str, NDArray[Any]] | None) -> Any:
     for name, array in (arrays or {}).items():
-        if name.endswith("_") and not name.startswith("_"):  # a stranger's files may be called as its methods are
+        if not hasattr(type(estimator), name):  # a stranger's files may be called as its methods are
             setattr(estimator, name, array)
     return estimator
 

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from phyla import sources
+from phyla._assigning import judge
 from phyla._progress import Progress
 from phyla._steps import Steps
 from phyla.project import Project, sort
@@ -84,7 +85,7 @@ def test_another_network_places_as_well(grown: Project) -> None:
     stage, steps = grown.store.meta()["features"][0], Steps(grown.store, 1, Progress(quiet=True))
     seen = PCA(256).fit_transform(np.concatenate(list(steps.features(stage, grown.images.ids))))
     mixed = np.random.default_rng(0).permutation(grown.X[~late])
-    groups = grown._judge()(Align().fit(seen[~late], mixed).transform(seen[late]))["group"]
+    groups = judge(grown)(Align().fit(seen[~late], mixed).transform(seen[late]))["group"]
     control = float((groups == grown.grouping.best[late]).mean())
     message = f"right of lite2's {told:.3f}, of lite0's {by_lite0:.3f}; mixed up {control:.3f} are where they were"
     print(message)
