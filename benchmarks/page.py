@@ -54,9 +54,10 @@ def make(folder: Path, n: int) -> None:
         table |= {"width": np.full(n, 640, np.int32), "height": np.full(n, 480, np.int32)}
         table |= {"fault": np.full(n, None, object), "row": np.arange(n, dtype=np.int32)}
         store.write_table("images/made.parquet", table)
-        reduced = []
+        features, reduced = list[str](), list[str]()
         for network in range(NETWORKS):
-            stage = store.stage(Recipe("reduced", "pca", {}, (f"made {network}",)))
+            features.append(store.stage(Recipe("features", f"made {network}")))
+            stage = store.stage(Recipe("reduced", "pca", {}, (features[-1],)))
             centers = rng.normal(0, 1, (GROUPS, AXES)).astype(np.float32)
             X = np.lib.format.open_memmap(store.folder / stage / "X.npy", "w+", np.float32, (n, AXES))
             for start in range(0, n, 1 << 16):
@@ -74,8 +75,8 @@ def make(folder: Path, n: int) -> None:
         store.write_json("audit/made.json", {"findings": found, "skipped": {}})
         (folder / "photos").mkdir()
         store.update_meta(
-            source=str(folder / "photos"), images="images/made.parquet", backbones=["made"] * NETWORKS, features=[],
-            reduced=reduced, groups=groups, agreement=0.5, map=points, audit="audit/made.json",
+            source=str(folder / "photos"), images="images/made.parquet", backbones=["made"] * NETWORKS,
+            features=features, reduced=reduced, groups=groups, agreement=0.5, map=points, audit="audit/made.json",
         )  # fmt: skip
         build_index(store, reduced, n, map, Progress(quiet=True))
         Project(folder).prepare()  # as `sort` does at its end

@@ -24,17 +24,13 @@ from phyla._spreading import spread
 from phyla._steps import Spaces, usable_threads
 from phyla._telling import draw
 from phyla.cluster import LANDMARKS
-from phyla.engine import LOCAL, check_engine, limited, open_engine
+from phyla.engine import LOCAL, check_engine, limited
 from phyla.label import Said
-from phyla.neighbors import nearest_neighbors
 from phyla.store import Busy
 from phyla.types import UNSORTED, PhylaError, Recipe
 
 _STAND_FOR = 100  # typical images that a group's name is remembered by
-_NEIGHBORS = 20  # of each image, as TypiClust (Hacohen et al., 2022) takes
-_VERSION = 2  # of the neighbours: raised when other numbers come of the same rows
-# Images above which those to ask about are looked for among so many, with so many neighbours: a million's take minutes.
-_MANY, _AMONG, _NEAR = 100_000, 10_000, 10
+_MANY = 100_000  # images above which those to ask about are looked for among some: a million's neighbours take minutes
 
 
 class People(Looking):
@@ -265,41 +261,6 @@ class People(Looking):
             "proba": proba,
             "n_jobs": lambda: threads,
         }
-
-    def neighbors(
-        self, threads: int | None = None, engine: str = LOCAL, quiet: bool = True
-    ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-        """Indices and distances of each image's 20 nearest, found once. 50,000 images take 9 s of CPU."""
-        reduced = tuple(self._current("reduced"))
-        recipe = Recipe("neighbors", "euclidean", {"k": _NEIGHBORS}, reduced, _VERSION)
-        if (arrays := self.store.arrays(f"{recipe.room}/{recipe.key}")) is None:
-            X = Spaces(self.store, reduced, near=True)
-            k = min(_NEIGHBORS, len(X) - 1)
-            if k < 1:
-                return np.zeros((len(X), 0), np.int32), np.zeros((len(X), 0), np.float32)
-            with Progress(quiet)("finding neighbours", len(X), len(X)) as advance:
-                found = nearest_neighbors(X, k, "euclidean", usable_threads(threads), open_engine(engine), advance)
-            arrays = dict(zip(("indices", "distances"), found, strict=True))
-            with suppress(PhylaError), self.store.writing():  # kept if it can be: reading needs no lock
-                self.store.finish(self.store.stage(recipe), arrays)
-        return arrays["indices"], arrays["distances"]
-
-    def _neighbors_of_some(self, threads: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-        """`neighbors`, for asking: of many images those of some of each group, among these; others have none near."""
-        n, best = len(self.grouping.best), self.grouping.best
-        recipe = Recipe("neighbors", "some", {"k": _NEAR, "among": _AMONG}, (self._current("groups"),))
-        if (arrays := self.store.arrays(f"{recipe.room}/{recipe.key}")) is None:
-            order = np.random.default_rng(0).permutation(n)
-            order = order[np.argsort(best[order], kind="stable")]
-            rank = np.arange(n) - np.searchsorted(best[order], best[order])  # of a row among those of its group
-            rows = np.sort(order[np.argsort(rank, kind="stable")[:_AMONG]])
-            indices, distances = nearest_neighbors(self._vectors_of(rows), _NEAR, n_jobs=threads)
-            arrays = {"rows": rows, "indices": rows[indices].astype(np.int32), "distances": distances}
-            with self.store.writing():
-                self.store.finish(self.store.stage(recipe), arrays)
-        indices, distances = np.zeros((n, _NEAR), np.int32), np.full((n, _NEAR), np.inf, np.float32)
-        indices[arrays["rows"]], distances[arrays["rows"]] = arrays["indices"], arrays["distances"]
-        return indices, distances
 
     def guess(self, classes: Sequence[str], *, apply: bool = False, threads: int | None = None) -> list[dict[str, Any]]:
         """Guess which of `classes` each group is, by their names alone, through a network that reads words.

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from phyla import _people, _spreading, plugins
+from phyla import _near, _people, _spreading, plugins
 from phyla.project import Project
 from phyla.types import ORIGINS, PhylaError
 
@@ -230,16 +230,26 @@ class TestAsking:
         project.spread(threads=1, report=False)
         of_all = project.suggest(9, method=method)
         monkeypatch.setattr(_people, "_MANY", 50)
-        monkeypatch.setattr(_people, "_AMONG", 120)  # that is all
-        monkeypatch.setattr(_people, "_NEAR", 20)
+        monkeypatch.setattr(_near, "_AMONG", 120)  # that is all
+        monkeypatch.setattr(_near, "_FEW", 20)
         if method not in ("hierarchical", "typical"):  # cells move by the digits that half precision takes away
             assert {a["id"] for a in of_all} == {a["id"] for a in project.suggest(9, method=method)}
         shutil.rmtree(project.folder / "neighbors", ignore_errors=True)
-        monkeypatch.setattr(_people, "_AMONG", 63)
-        assert len(project.suggest(9, method=method)) == 9
+        monkeypatch.setattr(_near, "_AMONG", 63)
+        asked = project.suggest(9, method=method)
+        assert len(asked) == 9 and project.suggest(9, method=method) == asked, (
+            "by the neighbours that were found before"
+        )
         for path in project.folder.glob("neighbors/*/rows.npy"):
             assert np.bincount(project.grouping.best[np.load(path)]).tolist() == [21, 21, 21]
         assert list(project.folder.glob("neighbors/*/rows.npy")) or method not in ("auto", "typical")
+
+    def test_neighbours_that_are_not_there(self, project: Project) -> None:
+        project.neighbors()
+        (path,) = project.folder.glob("neighbors/*/indices.npy")
+        np.save(path, np.load(path) + 1)
+        with pytest.raises(PhylaError, match=r"indices\.npy is damaged"):
+            Project(project.folder).audit()
 
     def test_refused(self, project: Project) -> None:
         with pytest.raises(PhylaError, match="0 images"):

@@ -38,7 +38,8 @@ ARRAYS: dict[str, dict[str, tuple[str, str, str]]] = {
         "defer_radius_": ("f", "c", "finite"), "defer_error_": ("f", "", ""),
         "defer_calibration_": ("f", "t", "finite"),
     },
-    "neighbors": {"indices": ("iu", "n k", "row"), "distances": ("f", "n k", ""), "rows": ("iu", "n", "counted")},
+    "neighbors": {"indices": ("iu", "n k", "row"), "distances": ("f", "n k", ""),
+                  "rows": ("iu", "n", "counted"), "others": ("iu", "n k", "counted")},
     "measured": {
         "id": ("SU", "r", ""), "border": ("u1", "r 3", ""), "thumb": ("u1", "r 16 16 3", ""),
         **dict.fromkeys(("camera", "date", "format"), ("U", "r", "")),
