@@ -56,6 +56,27 @@ class TestWay:
             plugins.load("neighbors", way)(X[:20], 50)
 
 
+def lumps() -> NDArray[np.float32]:
+    """20,000 rows, all but some hundred of them exact copies of two: such as blank frames."""
+    rng = np.random.default_rng(0)
+    some, which = rng.normal(size=(20000, 32)).astype(np.float32), rng.random(20000)
+    some[which < 0.5], some[(which >= 0.5) & (which < 0.97)] = 0, 1
+    return some
+
+
+@pytest.mark.parametrize("k", [20, 60])
+def test_among_many_copies_there_are_k_for_all(k: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    some = lumps()
+    indices, distances = nearest(some, k)
+    odd = np.flatnonzero((some != some[:, :1]).any(1))
+    near = NearestNeighbors(n_neighbors=k + 1).fit(some).kneighbors(some[odd])[0][:, 1:]
+    assert indices.min() >= 0 and (distances[odd] <= near * 1.5 + 0.1).mean() > 0.99
+    monkeypatch.setattr("phyla.neighbors._EXACT", 1000)
+    others, away = nearest_of(some[odd], some, k)
+    assert others.min() >= 0 and (others[:, 0] == odd).all()
+    assert_allclose(away, np.linalg.norm(some[odd, None] - some[others], axis=2), atol=0.1)
+
+
 class Reads:
     """Rows of which it is known how many were asked for at a time."""
 
@@ -96,6 +117,11 @@ def test_files_are_searched_by_cells_where_there_are_many_rows(monkeypatch: pyte
 
 def test_few_rows_are_compared_with_all() -> None:
     assert_array_equal(nearest_neighbors(X, 4)[0], plugins.load("neighbors", "exact")(X, 4)[0])
+
+
+def test_more_than_there_are_is_refused() -> None:
+    with pytest.raises(ValueError, match="k=4 neighbours among 3 rows"):
+        nearest_of(X, X[:3], 4)
 
 
 @pytest.mark.parametrize("n", [1, 7, 700])

@@ -58,9 +58,11 @@ def nearest_of(
     to 100,000 others, found through cells above."""
     import faiss
 
+    if not 0 < k <= len(others):
+        raise ValueError(f"k={k} neighbours among {len(others)} rows; give a number from 1 to {len(others)}")
     others = np.ascontiguousarray(others, np.float32)
     if len(others) > _EXACT:
-        index = inverted_file(others)
+        index = inverted_file(others, k)
     else:
         index = faiss.IndexFlatL2(others.shape[1])
         index.add(others)

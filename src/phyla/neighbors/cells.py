@@ -17,7 +17,7 @@ from phyla.types import Rows
 
 __all__ = ["cells"]
 
-_PROBES = 24  # cells looked into
+_PROBES = 24  # cells looked into, or k + 1: as each holds a row, k others are found
 # Rows a cell, where √n cells would hold more: what a row is compared with then grows no longer. With more cells than so
 # many, finding the nearest of them would.
 _ROWS, _MOST = 400, 1 << 13
@@ -41,6 +41,7 @@ def cells(
         centers = _learnt(X, metric)
         shards = [slice(start, min(start + _SHARD, n)) for start in range(0, n, _SHARD)]
         cell = np.concatenate(list(run(_Cells(X, metric, centers), shards, n_jobs)))
+        centers, cell = _in_use(centers, cell)
         # Cell by cell, so that what is looked into stays in the processor's cache.
         order = np.argsort(cell, kind="stable").astype(np.int32)
         size = min(max(n // 16, _LEAST), _TASK)
@@ -60,21 +61,35 @@ def _learnt(X: Rows, metric: str) -> NDArray[np.float32]:
     return centers_of(prepare(X[sample], metric), count)
 
 
-def inverted_file(X: NDArray[np.float32]) -> Any:
-    """An index of faiss over the rows of X (n, d), for those of others."""
+def inverted_file(X: NDArray[np.float32], k: int) -> Any:
+    """An index of faiss over the rows of X (n, d), which finds k for each row of others."""
     with one_thread():
-        index = _empty(_learnt(X, "euclidean"))
-        index.add(X)
-    return index
+        centers = _learnt(X, "euclidean")
+        centers, cell = _in_use(centers, _nearest(centers, X, 1)[1][:, 0])
+        return _filled(centers, X, np.arange(len(X)), cell, k)
 
 
-def _empty(centers: NDArray[np.float32]) -> Any:
+def _in_use(centers: NDArray[np.float32], cell: NDArray[np.integer]) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+    """The cells in which there is a row, and of each row which of these: copies by the thousand leave many empty."""
+    used, cell = np.unique(cell, return_inverse=True)
+    return centers[used], cell.astype(np.int32)
+
+
+def _probes(centers: NDArray[np.float32], k: int) -> int:
+    return min(max(_PROBES, k + 1), len(centers))
+
+
+def _filled(
+    centers: NDArray[np.float32], X: NDArray[np.float32], ids: NDArray[np.int64], cell: NDArray[np.int32], k: int
+) -> Any:
+    """An inverted file of the rows of X (n, d), which lie in these cells and are known by these numbers."""
     import faiss
 
     cells = faiss.IndexFlatL2(centers.shape[1])
     cells.add(centers)
-    index = faiss.IndexIVFFlat(cells, *reversed(centers.shape))
-    index.is_trained, index.nprobe = True, min(_PROBES, len(centers))
+    index, cell = faiss.IndexIVFFlat(cells, *reversed(centers.shape)), cell.astype(np.int64)
+    index.is_trained, index.nprobe = True, _probes(centers, k)
+    index.add_core(len(ids), faiss.swig_ptr(X), faiss.swig_ptr(ids), faiss.swig_ptr(cell))
     return index
 
 
@@ -104,7 +119,7 @@ class _Near:
         import faiss
 
         asked = prepare(self.X[rows], self.metric)
-        far, probes = _nearest(self.centers, asked, min(_PROBES, len(self.centers)))
+        far, probes = _nearest(self.centers, asked, _probes(self.centers, self.k))
         starts = range(0, len(self.cell), _SHARD)
         found = [self._shard(start).search_preassigned(asked, self.k + 1, probes, far) for start in starts]
         each, which = (np.stack(of) for of in zip(*found, strict=True))
@@ -113,13 +128,9 @@ class _Near:
 
     def _shard(self, start: int) -> Any:
         """An inverted file of the shard that begins with this row."""
-        import faiss
-
-        index, shard = _empty(self.centers), prepare(self.X[start : start + _SHARD], self.metric)
+        shard = prepare(self.X[start : start + _SHARD], self.metric)
         ids = np.arange(start, start + len(shard))
-        cell = self.cell[ids].astype(np.int64)
-        index.add_core(len(ids), faiss.swig_ptr(shard), faiss.swig_ptr(ids), faiss.swig_ptr(cell))
-        return index
+        return _filled(self.centers, shard, ids, self.cell[ids], self.k)
 
 
 def _nearest(
