@@ -93,15 +93,14 @@ def judge(project: Searching) -> Judge:
     """What gives the columns of `rows` for images it has not seen, from their whitened components (n, d)."""
     recipe, agreement = project.store.recipe(project._current("groups")), project._current("agreement")
     clusterer = restore(clusterer_of(recipe, project.blocks), project.store.arrays(project._current("groups")))
-    names = np.full(project.grouping.n_groups, "", object)
-    for group, name in project.names.items():
-        names[group] = name
+    names = project.names
     spread = project._spread
     taught = spread_of(project.store, spread, project.blocks) if spread else None
 
     def told(X: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
         best, strength = clusterer.assign(X)
-        columns = {"group": best, "name": names[best], "strength": strength, "left_out": strength < agreement}
+        named = np.array([names.get(group, "") for group in best.tolist()], object)  # also of groups without images now
+        columns = {"group": best, "name": named, "strength": strength, "left_out": strength < agreement}
         columns["origin"] = np.where(columns["name"] == "", "", "group").astype(object)
         if taught:
             columns |= taught(X) | {"origin": np.full(len(X), "spread", object)}

@@ -163,6 +163,27 @@ class TestAgain:
         assert uris == sorted(uris) and uris[0].endswith("000.png")
         assert project.grouping.best[uris.index(str(folder / "zzz.png"))] == group_of(project, "green")
 
+    @pytest.mark.parametrize("gone", [0, 1, 2])
+    def test_all_images_of_a_group_are_gone(
+        self, folder: Path, make_photos: Callable, quick: Callable, tmp_path: Path, gone: int
+    ) -> None:
+        """A group has none now; pictures like them are still of it, and bring it back."""
+        project = quick(folder)
+        rows = project.rows()
+        lost = [Path(uri) for uri, group in zip(rows["uri"], rows["group"], strict=True) if group == gone]
+        colour = lost[0].name.partition("_")[0]
+        for path in lost:
+            path.unlink()
+        assert project.sort(**AGAIN)["regrouped"] is None and project.check()["faults"] == []
+        new = make_photos(tmp_path / "new", each=3, start=40)
+        told = project.predict(new, threads=1)
+        like = [g for uri, g in zip(told["uri"], told["group"], strict=True) if Path(uri).name.startswith(colour)]
+        assert like == [gone] * 3
+        for path in new.iterdir():
+            shutil.move(path, folder)
+        project.sort(**AGAIN)
+        assert (project.rows()["group"] == gone).sum() == 3
+
     def test_nothing_new_changes_nothing(self, grown: Project, work: Counter) -> None:
         grown.sort(**AGAIN)
         before = content(grown.folder)
