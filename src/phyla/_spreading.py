@@ -19,6 +19,7 @@ from phyla.store import Store
 from phyla.types import Recipe, Rows
 
 _BLOCK = 1 << 14  # rows whose labels are one task's: of 768 axes they take 50 MB
+_SURE = 100  # answers of each class that are learnt from, however rare it is
 _DEFER = "defer_"  # how the names of what the deferral keeps begin
 
 
@@ -29,8 +30,8 @@ def spread(
 ) -> str:  # fmt: skip
     """Stage of the labels of all rows of X (n, d), spread from `answers` (n,), −1 where there is none.
 
-    It is learnt from up to `LANDMARKS` rows, all the answered ones among them; the labels of further ones are computed
-    block by block, by the workers of `engine`.
+    It is learnt from up to `LANDMARKS` rows, of which as many as can be are answered, some of each class first; the
+    labels of further ones are computed block by block, by the workers of `engine`.
     """
     stage = store.stage(recipe)
     if store.arrays(stage) is None:
@@ -74,7 +75,11 @@ def _landmarks(answers: NDArray[np.int32], seed: int) -> NDArray[np.intp] | None
     if len(answers) <= LANDMARKS:
         return None
     order = np.random.default_rng([seed, len(answers)]).permutation(len(answers))
-    return np.sort(order[np.argsort(answers[order] < 0, kind="stable")[:LANDMARKS]])
+    by_class = order[np.argsort(answers[order], kind="stable")]
+    told, turn = answers[by_class], np.empty(len(answers), int)
+    rank = np.arange(len(told)) - np.searchsorted(told, told)  # of a row among those of its class
+    turn[by_class] = np.where(told < 0, _SURE + 1, np.minimum(rank, _SURE))
+    return np.sort(order[np.argsort(turn[order], kind="stable")[:LANDMARKS]])
 
 
 def _said(proba: NDArray[np.float32], defer: Defer) -> dict[str, NDArray[Any]]:
