@@ -26,12 +26,8 @@ def two(make_photos: Callable[..., Path], tmp_path_factory: pytest.TempPathFacto
     return project
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_teach_choose_and_download(
-    two: Project, serve: Any, tab: Any, accessible: Callable[[Any, str], None], scheme: str
-) -> None:
+def test_teach_choose_and_download(two: Project, serve: Any, tab: Any, accessible: Callable[[Any, str], None]) -> None:
     page = tab(serve(two), "take")
-    page.emulate_media(color_scheme=scheme)
     page.get_by_role("button", name="Teach it").click()
     expect(page.get_by_text("3 classes, taught by names of groups.")).to_be_visible(timeout=60_000)
     expect(page.get_by_text("“As taught” is the share that agrees")).to_be_visible()
@@ -44,7 +40,9 @@ def test_teach_choose_and_download(
     page.get_by_role("button", name="cascade:").focus()
     page.keyboard.press("Enter")
     expect(which.locator("option:checked")).to_have_text("cascade")
-    accessible(page, "a classifier")
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        accessible(page, f"a classifier, {scheme}")
     which.select_option("lite0")
     expect(page.get_by_role("button", name="lite0:")).to_have_attribute("aria-pressed", "true")
     page.get_by_text("As a table").click()
