@@ -25,7 +25,7 @@ from phyla.types import PhylaError, Recipe
 
 _BLOCK = 1 << 16  # rows of vectors held at a time
 _NEIGHBORS = 20  # of each image, as TypiClust (Hacohen et al., 2022) takes
-_VERSION = 2  # of the neighbours: raised when other numbers come of the same rows
+_VERSION = 3  # of the neighbours: raised when other numbers come of the same rows
 _AMONG, _FEW = 10_000, 10  # of a large collection: images that those to ask about are found among, neighbours of each
 
 
@@ -73,22 +73,26 @@ class Near(Opened):
         written to, it lies in a folder that goes with this process.
         """
         path = self.folder / "near" / f"{name}.npy"
-        if path.exists() and not self._keep(f"{name} fits", None, lambda: self._fits(path, next(blocks()))):
-            path.unlink()  # of another kind, or damaged
-            self._held.pop(f"{name} fits")
-        if not path.exists():
-            with self._reading:
-                if self._elsewhere is None and not path.exists():
-                    with suppress(OSError):
-                        _write_blocks(self.folder, f"near/{name}.npy", len(self.images), blocks())
-                if not path.exists():
-                    path = self._write_elsewhere(path.name, blocks)
+        with self._reading:
+            if not self._fits(path, blocks) and self._elsewhere is None:
+                with suppress(OSError):
+                    _write_blocks(self.folder, f"near/{name}.npy", len(self.images), blocks())
+            if not self._fits(path, blocks):
+                path = self._write_elsewhere(path.name, blocks)
         return np.load(path, mmap_mode="r")  # mapped anew each time: what was touched does not pile up
 
-    def _fits(self, path: Path, first: NDArray[np.floating]) -> bool:
-        with suppress(ValueError, OSError):
-            kept = np.load(path, mmap_mode="r")
-            return bool(kept.dtype == np.float16 and kept.shape == (len(self.images), first.shape[1]))
+    def _fits(self, path: Path, blocks: Callable[[], Iterator[NDArray[np.floating]]]) -> bool:
+        """Whether it is there, and neither of another kind nor damaged; a file is looked at once."""
+
+        def fits() -> bool:
+            with suppress(ValueError, OSError):
+                kept = np.load(path, mmap_mode="r")
+                return bool(kept.dtype == np.float16 and kept.shape == (len(self.images), next(blocks()).shape[1]))
+            return False
+
+        with suppress(OSError):
+            there = path.stat()
+            return self._keep(f"{path.name} fits", (there.st_ino, there.st_mtime_ns), fits)
         return False
 
     def _write_elsewhere(self, name: str, blocks: Callable[[], Iterator[NDArray[np.floating]]]) -> Path:
@@ -130,8 +134,7 @@ class Near(Opened):
             with Progress(quiet)("finding neighbours", len(X), len(X)) as advance:
                 found = nearest_neighbors(X, k, "euclidean", usable_threads(threads), open_engine(engine), advance)
             arrays = dict(zip(("indices", "distances"), found, strict=True))
-            with suppress(PhylaError), self.store.writing():  # kept if it can be: reading needs no lock
-                self.store.finish(self.store.stage(recipe), arrays)
+            self._keep_stage(recipe, arrays)
         return arrays["indices"], arrays["distances"]
 
     def _neighbors_of_some(self, threads: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
@@ -145,11 +148,16 @@ class Near(Opened):
             rows = np.sort(order[np.argsort(rank, kind="stable")[:_AMONG]])
             indices, distances = nearest_neighbors(self._vectors_of(rows), _FEW, n_jobs=threads)
             arrays = {"rows": rows, "others": rows[indices].astype(np.int32), "distances": distances}
-            with self.store.writing():
-                self.store.finish(self.store.stage(recipe), arrays)
-        indices, distances = np.zeros((n, _FEW), np.int32), np.full((n, _FEW), np.inf, np.float32)
+            self._keep_stage(recipe, arrays)
+        indices = np.repeat(np.arange(n, dtype=np.int32)[:, None], _FEW, 1)
+        distances = np.full((n, _FEW), np.inf, np.float32)
         indices[arrays["rows"]], distances[arrays["rows"]] = arrays["others"], arrays["distances"]
         return indices, distances
+
+    def _keep_stage(self, recipe: Recipe, arrays: dict[str, NDArray[Any]]) -> None:
+        """Keep what was found, if it can be: reading needs no lock."""
+        with suppress(PhylaError), self.store.writing():
+            self.store.finish(self.store.stage(recipe), arrays)
 
     def _found_before(self, recipe: Recipe) -> dict[str, NDArray[Any]] | None:
         stage = f"{recipe.room}/{recipe.key}"

@@ -235,14 +235,24 @@ class TestAsking:
         if method not in ("hierarchical", "typical"):  # cells move by the digits that half precision takes away
             assert {a["id"] for a in of_all} == {a["id"] for a in project.suggest(9, method=method)}
         shutil.rmtree(project.folder / "neighbors", ignore_errors=True)
-        monkeypatch.setattr(_near, "_AMONG", 63)
+        monkeypatch.setattr(_near, "_AMONG", 42)
+        monkeypatch.setattr(_near, "_FEW", 2)
         asked = project.suggest(9, method=method)
         assert len(asked) == 9 and project.suggest(9, method=method) == asked, (
             "by the neighbours that were found before"
         )
         for path in project.folder.glob("neighbors/*/rows.npy"):
-            assert np.bincount(project.grouping.best[np.load(path)]).tolist() == [21, 21, 21]
-        assert list(project.folder.glob("neighbors/*/rows.npy")) or method not in ("auto", "typical")
+            assert np.bincount(project.grouping.best[np.load(path)]).tolist() == [14, 14, 14]
+            if method == "csval":  # it asks those whose neighbours tell most
+                assert set(project.rows_with([a["id"] for a in asked]).tolist()) <= set(np.load(path).tolist())
+        assert list(project.folder.glob("neighbors/*/rows.npy")) or method not in ("auto", "typical", "csval")
+
+    def test_of_many_images_while_another_process_writes(
+        self, project: Project, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(_people, "_MANY", 50)
+        with Project(project.folder).store.writing():
+            assert len(project.suggest(3)) == 3
 
     def test_neighbours_that_are_not_there(self, project: Project) -> None:
         project.neighbors()
@@ -306,6 +316,22 @@ class TestSpreading:
             np.testing.assert_array_equal(values, stages[1][name], err_msg=name)
         right = np.array([classes.index(colour(uri)) for uri in answered.images.uris])
         assert (stages[0]["codes"] == right).mean() > 0.95
+
+    def test_a_rare_class_is_learnt_among_many_answers(self, project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Of 120 answers 50 are learnt from; two are of a class that is said last, and at no place of its own."""
+        for room in (_people, _spreading):
+            monkeypatch.setattr(room, "LANDMARKS", 50)
+        monkeypatch.setattr(_spreading, "_SURE", 5)
+        every = project.images.uris.tolist()
+        unlucky = [every[row] for row in np.random.default_rng([0, 120]).permutation(120)[60:62]]
+        project.label({uri: colour(uri) for uri in every if uri not in unlucky}, unchecked=True)
+        project.label(dict.fromkeys(unlucky, "zz"))
+        told = project.spread(threads=1)
+        assert told["answers"] == 120 and told["classes"].keys() == {*COLOURS, "zz"}
+        rows = dict(zip(every, project.rows()["name"], strict=True))
+        assert all(rows[uri] == ("zz" if uri in unlucky else colour(uri)) for uri in every)
+        learnt = _spreading._landmarks(np.repeat([-1, 2, 1, 0], [1000, 200, 7, 300]).astype(np.int32), 0)
+        assert np.diff(np.searchsorted(learnt, [1000, 1200, 1207, 1508])).min() >= 5 and len(learnt) == 50
 
     def test_new_images_get_classes(self, answered: Project, make_photos: Any, tmp_path: Path) -> None:
         answered.spread(threads=1)

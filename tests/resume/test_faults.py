@@ -269,6 +269,9 @@ class TestReadOnly:
         from phyla.app import application
 
         told = on_disk.show()
+        vectors = on_disk.folder / "near" / f"{on_disk._name_of_vectors}.npy"
+        vectors.parent.mkdir(exist_ok=True)
+        vectors.write_bytes(b"no array")
         disk.protect(True)
         project = Project(on_disk.folder)
         assert project.show() == told

@@ -25,7 +25,8 @@ def csval(
     their distances, in units of the collection's usual one. O(rows · k).
     """
     indices, distances = neighbors
-    unit = max(float(np.median(distances)), 1e-12) if distances.size else 1.0
+    near = distances[np.isfinite(distances)]
+    unit = max(float(np.median(near)), 1e-12) if near.size else 1.0
     like = np.exp(-np.square(distances / unit, dtype=np.float64)) * (groups[indices] == groups[:, None])
     hard = np.where(labels < 0, 1 - 1 / (1 + like.sum(1)), -np.inf)
     present = np.unique(groups)
