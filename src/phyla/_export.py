@@ -48,10 +48,17 @@ def kind_of(path: Path, kind: str | None, **options: bool) -> str:
     return kind
 
 
-def spare_the_source(path: Path, source: str, uris: Iterable[str]) -> None:
-    """Raise `PhylaError` where writing `path` would replace what a project was sorted from, or a part of it."""
+def spare(path: Path, project: Path, source: str, uris: Iterable[str] | None) -> None:
+    """Raise `PhylaError` where `path` lies in the project, or is what that was sorted from.
+
+    Also where it holds some of that, its `uris`; None if what `path` holds is to stay.
+    """
+    of_source = (source, os.path.realpath(source))
     for own in {os.path.abspath(path), os.path.realpath(path)}:
-        if any(of == own or of.startswith((f"{own}/", f"{own}#")) for of in (source, os.path.realpath(source), *uris)):
+        if any(Path(own).is_relative_to(of(project)) for of in (os.path.abspath, os.path.realpath)):
+            raise PhylaError(f"{path} lies in the project.", "Give another name.")
+        held = () if uris is None else (*of_source, *uris)
+        if own in of_source or any(of == own or of.startswith((f"{own}/", f"{own}#")) for of in held):
             raise PhylaError(f"{path} is, or holds, what the project was sorted from.", "Give another name.")
 
 

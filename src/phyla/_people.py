@@ -21,7 +21,7 @@ from phyla._needs import needs
 from phyla._opened import LOG
 from phyla._progress import Progress
 from phyla._spreading import spread
-from phyla._steps import Spaces, usable_threads
+from phyla._steps import Spaces, check_seed, usable_threads
 from phyla._telling import draw
 from phyla.cluster import LANDMARKS
 from phyla.engine import LOCAL, check_engine, limited
@@ -204,6 +204,7 @@ class People(Looking):
         """
         if n < 1:
             raise PhylaError(f"{n} images can't be suggested.", "Give a whole number from 1.")
+        check_seed(seed)
         ask = plugins.load("label.ask", method)
         threads = usable_threads(threads)
         with limited(threads):
@@ -342,6 +343,7 @@ class People(Looking):
         """
         if not 0 < error < 1:
             raise PhylaError(f"An error of {error} can't be aimed at.", "Give a share between 0 and 1, such as 0.02.")
+        check_seed(seed)
         check_engine(engine)
         answers, classes = self._answers()
         if not len(classes):

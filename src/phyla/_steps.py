@@ -347,6 +347,11 @@ def words_of(
     return None
 
 
+def check_seed(seed: int) -> None:
+    if not 0 <= seed < 2**32:
+        raise PhylaError(f"{seed} can't be a seed.", "Give a whole number from 0 to 4294967295.")
+
+
 def usable_threads(asked: int | None) -> int:
     if asked is not None and asked < 1:
         raise PhylaError(f"{asked} threads can't work.", "Give a whole number from 1, or leave it out.")

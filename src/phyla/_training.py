@@ -15,7 +15,7 @@ from phyla import backbones, plugins
 from phyla._growing import spaces_of
 from phyla._lesson import Lesson, lesson_of
 from phyla._progress import Progress
-from phyla._steps import Steps, usable_threads
+from phyla._steps import Steps, check_seed, usable_threads
 from phyla.cluster import leading
 from phyla.engine import limited
 from phyla.label.defer import Defer
@@ -51,6 +51,7 @@ def train(
     error: float, seed: int, force: bool, threads: int | None, quiet: bool,
 ) -> dict[str, Any]:  # fmt: skip
     """See `Project.train`."""
+    check_seed(seed)
     cards = _cards(project)
     _refuse(project, to, [card.name for card in cards], backbone, cascade, budget, error, force)
     threads, progress = usable_threads(threads), Progress(quiet)

@@ -17,12 +17,7 @@ from phyla._explaining import Explaining
 from phyla._growing import Growth, Wanted, spaces_of
 from phyla._progress import Progress
 from phyla._searching import INDEXED, build_index
-from phyla._steps import (
-    Spaces,
-    Steps,
-    images_of,
-    usable_threads,
-)
+from phyla._steps import Spaces, Steps, check_seed, images_of, usable_threads
 from phyla._telling import draw, score_rows
 from phyla.cluster import FEWEST, compare
 from phyla.engine import LOCAL, check_engine, limited
@@ -112,8 +107,7 @@ class Project(Explaining):
         """
         if groups is not None and groups < 1:
             raise PhylaError(f"{groups} groups can't be made.", "Give a whole number from 1, or leave it out.")
-        if seed is not None and not 0 <= seed < 2**32:
-            raise PhylaError(f"{seed} can't be a seed.", "Give a whole number from 0 to 4294967295.")
+        check_seed(seed or 0)
         if effort is not None and effort not in EFFORTS:
             raise PhylaError(f"There is no effort {effort!r}.", f"There is: {', '.join(EFFORTS)}.")
         if domains not in (None, "folder"):
@@ -230,13 +224,13 @@ class Project(Explaining):
         images : put the images themselves into a .parquet or a .lance; those that were removed stay away.
         copy : copies in folders instead of links. force : replace what is there, or add to a folder of folders.
         """
-        from phyla._export import kind_of, spare_the_source, write_rows, write_tree
+        from phyla._export import kind_of, spare, write_rows, write_tree
 
         path = Path(to)
         kind = kind_of(path, kind, images=images, copy=copy)
+        spare(path, self.folder, self._current("source"), None if kind == "folder" else self._uris)
         if kind == "folder":
             return write_tree(self.rows(), self._fetch, path, copy, force)
-        spare_the_source(path, self._current("source"), self._uris)
         if kind in ("csv", "parquet") and not images:
             return write_rows(self.rows(), path, force)
         from phyla._packing import pack

@@ -154,6 +154,19 @@ class TestTree:
             project.export(tmp_path / "out")
         assert os.listdir(tmp_path / "out") == ["mine"]
 
+    @pytest.mark.parametrize("place", ["", "sorted", "../project/groups.csv"])
+    @pytest.mark.parametrize("linked", [False, True])
+    def test_nothing_is_put_into_the_project(
+        self, project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, linked: bool
+    ) -> None:
+        monkeypatch.chdir(project.folder)
+        if linked:
+            (tmp_path / "link").symlink_to(project.folder)
+        with pytest.raises(PhylaError, match="lies in the project"):
+            project.export(tmp_path / "link" / place if linked else place, force=True)
+        project.export(tmp_path / "beside")
+        assert project.check()["whole"]
+
     def test_adding_by_force_replaces_nothing(self, project: Project, tmp_path: Path) -> None:
         project.export(tmp_path / "out", copy=True)
         first = tree(tmp_path / "out")

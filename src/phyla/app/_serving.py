@@ -84,11 +84,10 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         listening.bind((host, port))
         listening.listen(128)  # who has the address is not refused while the server still starts
-    except OSError as fault:
+    except (OSError, OverflowError) as fault:
         listening.close()
-        raise PhylaError(
-            f"{_with_port(host, port)} can't be listened at: {fault.strerror}.", "Ask for another --port."
-        ) from fault
+        why = fault.strerror if isinstance(fault, OSError) else "a port is a number from 0 to 65535"
+        raise PhylaError(f"{_with_port(host, port)} can't be listened at: {why}.", "Ask for another --port.") from fault
     return listening
 
 
