@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count, islice
 from typing import Any
 
 import numpy as np
@@ -50,7 +51,8 @@ def spread(
         model, proba, apart, unseen = held_out(learn, told_of_few, np.random.default_rng(recipe.seed))
         advance(len(few))
         # A way that discovers classes gives more columns than there are answers of.
-        classes = [*classes, *(f"new {i + 1}" for i in range(proba.shape[1] - len(classes)))]
+        fresh = (name for i in count(1) if (name := f"new {i}") not in classes)
+        classes = [*classes, *islice(fresh, proba.shape[1] - len(classes))]
         defer, learnt = Defer(recipe.params["error"]).fit(apart, unseen), fitted_arrays(model)
         said = _said(proba, defer)
         if rows is not None:

@@ -317,6 +317,13 @@ class TestSpreading:
         right = np.array([classes.index(colour(uri)) for uri in answered.images.uris])
         assert (stages[0]["codes"] == right).mean() > 0.95
 
+    def test_classes_that_are_found_are_called_as_none_is(self, project: Project) -> None:
+        every = [uri for uri in project.images.uris.tolist() if colour(uri) != "blue"]
+        project.label({uri: "red" if colour(uri) == "red" else "new 1" for uri in every[::3]})
+        told = project.spread(method="discover", threads=1)
+        assert {"new 1", "red", "new 2"} <= told["classes"].keys()
+        assert project.check()["whole"]
+
     def test_a_rare_class_is_learnt_among_many_answers(self, project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
         """Of 120 answers 50 are learnt from; two are of a class that is said last, and at no place of its own."""
         for room in (_people, _spreading):
