@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 import numpy as np
 
-from phyla._export import whole_folder
+from phyla._export import spare, whole_folder
 from phyla.app._page import page
 from phyla.project import Project
 from phyla.types import PhylaError
@@ -35,6 +35,7 @@ def export_page(
     folder, built = Path(folder), page()
     if not {"index.html", "page.js"} <= built.keys():
         raise PhylaError("The page is not built.", "In a checkout of Phyla: cd web; npm ci; npm run build")
+    spare(folder, project.folder, project._current("source"), None)
     with whole_folder(folder, force) as whole:
         return _fill(project, whole, built, advance)
 
