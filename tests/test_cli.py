@@ -186,7 +186,7 @@ class TestPlain:
         (["sort", "PHOTOS", "--seed", "-1"], "-1 can't be a seed"),
         (["sort", "PHOTOS", "-o", "PHOTOS", "--backbone", "fake"], "is not empty"),
         (["export", "PROJECT", "PHOTOS", "--force"], "what the project was sorted from"),
-        (["export", "PROJECT", "PROJECT", "--page", "--force"], "lies in the project"),
+        (["export", "PROJECT", "PROJECT", "--page", "--force", "-q"], "lies in the project"),
         (["suggest", "PROJECT", "--seed", "-1"], "-1 can't be a seed"),
         (["spread", "PROJECT", "--seed", "4294967296"], "4294967296 can't be a seed"),
         (["train", "PROJECT", "x.onnx", "--seed", "-1"], "-1 can't be a seed"),
