@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import os
 import signal
@@ -174,6 +175,24 @@ def test_each_file_is_read_once(model: Path, photos: Path, tmp_path: Path, monke
     monkeypatch.setattr(Folder, "read", lambda self, uri: (seen.update([uri]), read(self, uri))[1])
     phyla.predict(model, photos, tmp_path / "out.csv", threads=2)
     assert len(seen) == 21 and set(seen.values()) == {1}
+
+
+def test_only_what_befalls_the_table_is_told_of_it(
+    model: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreachable(*_: Any) -> None:
+        raise PhylaError("Ray can't be reached.", "Check the address.") from ConnectionError("timeout")
+
+    def unwritable(*_: Any) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_tasks, "open_engine", unreachable)
+        with pytest.raises(PhylaError, match="Ray can't be reached"):
+            phyla.predict(model, photos, tmp_path / "out.csv")
+    monkeypatch.setattr(_predicting, "_join", unwritable)
+    with pytest.raises(PhylaError, match=r"/out\.csv can't be written to.\nGive another name"):
+        phyla.predict(model, photos, tmp_path / "out.csv")
 
 
 def test_two_at_once_are_told(model: Path, photos: Path, tmp_path: Path) -> None:
