@@ -111,7 +111,7 @@ def audit(
         "findings": [
             {"check": f.check, "uri": uri[f.ids[0]] if f.ids else "", "severity": f.severity, "why": f.why,
              "uris": [uri[i] for i in f.ids]}
-            for f in found
+            for f in project.findings  # without those that people have dealt with
         ],
         "skipped": skipped,
     }  # fmt: skip

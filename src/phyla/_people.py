@@ -307,8 +307,9 @@ class People(Looking):
 
         Returns
         -------
-        dict : `findings`, most severe first, of `check`, `uri` (of the first image), `severity` (0.5 = worth a look,
-            1 = sure), `why`, `uris` (of all images concerned); `skipped`: check → what it lacked.
+        dict : `findings` that nobody has dealt with, most severe first, of `check`, `uri` (of the first image),
+            `severity` (0.5 = worth a look, 1 = sure), `why`, `uris` (of all images concerned, but for those that were
+            removed); `skipped`: check → what it lacked.
         """
         from phyla._auditing import audit
 
