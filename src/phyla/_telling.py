@@ -162,6 +162,8 @@ def score_rows(rows: Mapping[str, NDArray[Any]], truth: str | Path) -> dict[str,
     `groups`; images of one name are one group. Where there are names, also `accuracy_named`, the share whose name is
     the label, letter for letter, and `accuracy_named_sorted`, of those that are not left out.
     """
+    if not len(rows["uri"]):
+        raise PhylaError(f"There are no images to compare with {truth}.", "Give a table that has a row.")
     opened = sources.open_source(truth)
     labels = getattr(opened, "labels", lambda: None)()
     if not labels:
