@@ -207,6 +207,11 @@ def test_the_command(model: Path, photos: Path, tmp_path: Path, capsys: pytest.C
     assert told["images"] == 21 and told["unreadable"] == 3 and sum(told["classes"].values()) == 18
     assert main(["predict", str(model), str(photos), "-o", str(out), "-q", "--force"]) == 0
     assert "21 files: 3 unreadable" in (said := capsys.readouterr().out) and f"Written to {out}." in said
+    truth, table = tmp_path / "truth.parquet", pq.read_table(out)
+    pq.write_table(table.select(["uri", "class"]).rename_columns(["uri", "label"]), truth)
+    assert main(["score", str(out), str(truth), "--json"]) == 0
+    scored = json.loads(capsys.readouterr().out)
+    assert scored["scored"] == 18 and scored["accuracy_named"] == scored["accuracy_named_sorted"] == 1
     assert main(["predict", str(model), str(photos), "-o", str(out)]) == 2
     assert main(["predict", str(tmp_path / "no.onnx"), str(photos), "-o", str(tmp_path / "x.csv")]) == 2
     assert "no.onnx can't be read" in capsys.readouterr().err
