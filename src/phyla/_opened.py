@@ -312,7 +312,7 @@ class Opened:
 
     @property
     def findings(self) -> list[Finding]:
-        """What the last audit found and nobody has dealt with, most severe first; without images that were removed."""
+        """What the last audit found and nobody has dealt with, most severe first."""
         if not (name := self.store.meta().get("audit")):
             return []
         found = self._keep("audit", name, lambda: self.store.read_json(name)["findings"])
@@ -324,11 +324,7 @@ class Opened:
                 return False
             return not gone or len(set(ids) - gone) >= min(len(ids), 2)  # of two copies one is left: nothing to do
 
-        return [
-            Finding(**of | {"ids": tuple(i for i in of["ids"] if i not in gone)})
-            for of in found
-            if is_open(of["check"], of["ids"])
-        ]
+        return [Finding(**of | {"ids": tuple(of["ids"])}) for of in found if is_open(of["check"], of["ids"])]
 
     def rows(self) -> dict[str, NDArray[Any]]:
         """A row for each file, copies and unreadable ones too.
