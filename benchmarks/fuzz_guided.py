@@ -128,7 +128,7 @@ def targets(folder: Path) -> dict[str, tuple[dict[str, bytes], Callable[[bytes],
 
         fields = [("image", pa.struct([("bytes", pa.binary())])), ("label", pa.int64()), ("fine", pa.int64())]
         schema = pa.schema(fields, metadata={b"huggingface": data, b"classes": data})
-        _picture_column(schema, "x")
+        _picture_column(schema)
         for name in _label_column(schema)[1]:
             name.encode("utf-8", "replace")
 

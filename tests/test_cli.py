@@ -7,6 +7,7 @@ import errno
 import inspect
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -195,7 +196,7 @@ class TestPlain:
         (["name", "PROJECT", "9", "x"], "There is no group 9"),
         (["predict", "PROJECT", "PHOTOS", "-o", "out.txt"], "neither a .csv nor a .parquet"),
         (["score", "PROJECT", "PHOTOS"], "has no labels"),
-        (["score", "none.csv", "PHOTOS"], "There is no none.csv"),
+        (["score", "none.csv", "PHOTOS"], "There is no file none.csv"),
         (["compare", "nowhere"], "is no Phyla project"),
         (["compare", "PROJECT", "--methods", "votes"], "'votes'"),
     ],
@@ -213,6 +214,15 @@ def test_an_error_is_two_lines(
     what, hint = err.splitlines()
     assert what.startswith("phyla: ") and hint.startswith("  ") and hint.strip()
     assert not list(tmp_path.iterdir()), "a wrong command leaves nothing behind"
+
+
+def test_a_folder_is_no_table_whatever_it_is_called(run: Run, sorted_project: Project, tmp_path: Path) -> None:
+    (tmp_path / "truth.csv").write_text("uri,label\nred_000.png,a\nblue_000.png,b\n")
+    shutil.copytree(sorted_project.folder, tmp_path / "project.csv")
+    (tmp_path / "folder.csv").mkdir()
+    assert run("score", tmp_path / "project.csv", tmp_path / "truth.csv")[0] == 0
+    status, _, err = run("score", tmp_path / "folder.csv", tmp_path / "truth.csv")
+    assert status == 2 and "folder.csv is no Phyla project" in err
 
 
 def test_usage_errors_have_the_same_status(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
@@ -252,6 +262,27 @@ def test_a_fault_of_our_own_is_not_hidden(photos: Path, tmp_path: Path, monkeypa
     monkeypatch.setattr(sources, "scan", fail)
     with pytest.raises(ZeroDivisionError):
         main(["sort", str(photos), "-o", str(tmp_path / "p"), "--backbone", "fake", "-q"])
+
+
+@pytest.mark.parametrize(
+    "argv, within",
+    [
+        (["sort", "PHOTOS", "-o", "new", "--backbone", "fake"], "phyla.project.check_engine"),
+        (["score", "table.csv", "PHOTOS"], "phyla._export.read_rows"),
+        (["predict", "net.onnx", "PHOTOS", "-o", "out.csv"], "phyla._predicting.predict"),
+    ],
+    ids=lambda v: v[0] if isinstance(v, list) else "",
+)
+def test_nor_is_it_laid_to_a_project_where_there_is_none(
+    argv: list[str], within: str, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(within, fail)
+    with pytest.raises(ZeroDivisionError):
+        main([str(photos) if word == "PHOTOS" else word for word in argv])
 
 
 @pytest.fixture(scope="module")

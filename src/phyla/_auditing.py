@@ -106,12 +106,13 @@ def audit(
         project.store.update_meta(audit=name, audit_edits=seen)
         if report:
             draw(project, progress)
-    uri = dict(zip(images.ids.tolist(), images.uris.tolist(), strict=True))
+    left = ~project.said.removed
+    uri = dict(zip(images.ids[left].tolist(), images.uris[left].tolist(), strict=True))
+    still_open = [(f, [uri[i] for i in f.ids if i in uri]) for f in project.findings]
     return {
         "findings": [
-            {"check": f.check, "uri": uri[f.ids[0]] if f.ids else "", "severity": f.severity, "why": f.why,
-             "uris": [uri[i] for i in f.ids]}
-            for f in found
+            {"check": f.check, "uri": uris[0] if uris else "", "severity": f.severity, "why": f.why, "uris": uris}
+            for f, uris in still_open
         ],
         "skipped": skipped,
     }  # fmt: skip

@@ -23,6 +23,7 @@ KINDS: dict[str, tuple[str, ...]] = {
     "folder": ("copy",), "webdataset": (), "fiftyone": ("copy",),
 }  # fmt: skip
 _ENDINGS = ("csv", "parquet", "lance")
+_EMPTY = {"uri": "", "group": UNSORTED, "name": "", "left_out": True}  # column → what an empty cell of it means
 _LONGEST_NAME = 200  # bytes; file systems allow 255, and a number may be added
 _LONGEST_SUFFIX = 10
 _SUFFIXES = {"jpeg": "jpg", "mpo": "jpg", "jpeg2000": "jp2"}  # an MPO is a JPEG with more pictures behind
@@ -170,25 +171,39 @@ def write_rows(rows: Mapping[str, NDArray[Any]], path: Path, force: bool) -> int
 
 
 def read_rows(path: Path) -> dict[str, NDArray[Any]]:
-    """The columns uri, group, name and left_out of a table that `write_rows` wrote."""
+    """The columns uri, group, name and left_out of a table that a project or a classifier wrote.
+
+    A classifier knows no groups: the class of an image is its name, and its group 0.
+    """
     import pyarrow as pa
+    import pyarrow.compute as pc
     import pyarrow.csv as pa_csv
     import pyarrow.parquet as pq
 
-    if not path.exists():
-        raise PhylaError(f"There is no {path}.", "Check the spelling.")
+    if not path.is_file():
+        raise PhylaError(f"There is no file {path}.", "Check the spelling.")
     try:
         if path.suffix.lower() == ".csv":
             quoted = pa_csv.ParseOptions(newlines_in_values=True)
-            as_text = pa_csv.ConvertOptions(column_types={"uri": pa.string(), "name": pa.string()})
+            as_text = pa_csv.ConvertOptions(column_types=dict.fromkeys(("uri", "name", "class"), pa.string()))
             table = pa_csv.read_csv(path, parse_options=quoted, convert_options=as_text)
         else:
             table = pq.read_table(path)
-        kinds = {"uri": object, "group": int, "name": object, "left_out": bool}
-        return {column: table[column].to_numpy().astype(kind) for column, kind in kinds.items()}
-    except (KeyError, ValueError, TypeError, pa.ArrowException) as fault:
+        if "class" in table.column_names and "group" not in table.column_names:
+            group = pc.if_else(pc.equal(table["class"], ""), UNSORTED, 0)
+            told = {"uri": table["uri"], "group": group, "name": table["class"], "left_out": table["defer"]}
+            table = pa.table(told)
+        cells = {column: table[column].cast(pa.scalar(empty).type) for column, empty in _EMPTY.items()}
+        rows = {column: cells[column].fill_null(empty).to_numpy() for column, empty in _EMPTY.items()}
+        if not all(rows["uri"]):
+            raise ValueError("a row has no uri")
+        return rows
+    except Exception as fault:  # a hostile table makes pyarrow raise nearly anything
+        if isinstance(fault, OSError) and fault.errno:  # pyarrow's own have no number
+            raise
         raise PhylaError(
-            f"{path} is not a table that predict or export wrote: {fault}.", "It needs uri, group, name and left_out."
+            f"{path} is not a table that predict or export wrote: {fault}.",
+            "It needs uri, group, name and left_out; that of a classifier uri, class and defer.",
         ) from fault
 
 

@@ -300,16 +300,17 @@ class People(Looking):
 
         Parameters
         ----------
-        labels : a CSV or JSONL of uri and label, or a Parquet file with a `label` column, to be checked; by default
-            what the project knows of its images.
+        labels : a CSV, JSONL or Parquet file of uri and label, or a table of pictures with a `label` column, to be
+            checked; by default what the project knows of its images.
         checks : which; all by default. See `phyla methods`.
         engine : who reads and measures the pictures, and finds their neighbours; as for `sort`.
         threads : at most this many; all of the machine's by default.
 
         Returns
         -------
-        dict : `findings`, most severe first, of `check`, `uri` (of the first image), `severity` (0.5 = worth a look,
-            1 = sure), `why`, `uris` (of all images concerned); `skipped`: check → what it lacked.
+        dict : `findings` that nobody has dealt with, most severe first, of `check`, `uri` (of the first image),
+            `severity` (0.5 = worth a look, 1 = sure), `why`, `uris` (of all images concerned, but for those that were
+            removed); `skipped`: check → what it lacked.
         """
         from phyla._auditing import audit
 

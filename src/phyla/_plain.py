@@ -112,8 +112,11 @@ def trained(told: dict[str, Any]) -> str:
             f"  {'cascade':24}{turn['right']:9.1%}{turn['images_per_second']:9.0f}   {turn['cost']:.0%} of all"
         )
     for file in told["written"]:
-        error = "" if file["stated_error"] is None else f", {file['stated_error']:.1%} of them expected wrong"
-        lines.append(f"{file['file']}: {file['megabytes']:.1f} MB; {file['taken']:.0%} of images not deferred{error}.")
+        wrong = file["stated_error"]
+        error = "how many of them are wrong is not known" if wrong is None else f"{wrong:.1%} of them expected wrong"
+        lines.append(
+            f"{file['file']}: {file['megabytes']:.1f} MB; {file['taken']:.0%} of images not deferred, {error}."
+        )
         if file["same_as_float"] is not None:
             lines.append(f"  in integers it says the same of {file['same_as_float']:.1%} of images")
     if not told["written"]:

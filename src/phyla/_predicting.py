@@ -21,7 +21,7 @@ from phyla._progress import Progress
 from phyla._steps import usable_threads
 from phyla._tasks import Look
 from phyla.engine import LOCAL, check_engine, limited
-from phyla.store import Busy, Store, plain
+from phyla.store import Busy, NotTaken, Store, plain
 from phyla.train import Chain, read_chain
 from phyla.types import PhylaError, Recipe
 
@@ -129,10 +129,9 @@ def _aside(to: Path) -> Iterator[Store]:
             yield store
     except Busy as busy:
         raise PhylaError(f"Another process is writing {to}.", "Wait until it ends, or give another name.") from busy
-    except PhylaError as fault:
-        if isinstance(fault.__cause__, OSError):
-            raise plain(fault.__cause__, str(to), "Give another name.") from fault
-        raise
+    except NotTaken as fault:
+        assert isinstance(fault.__cause__, OSError)
+        raise plain(fault.__cause__, str(to), "Give another name.") from fault
     shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -39,6 +39,8 @@ def blaming(place: str | Path) -> Iterator[None]:
 def blame(place: str | Path) -> PhylaError | None:
     """What to tell instead of an unexpected fault, if the project at `place` is one that no run of Phyla leaves."""
     try:
+        if not Store(place).meta():
+            return None  # no project: a table say, or one whose first run came to nothing
         store = Store.open(place)
         files = [f.relative_to(store.folder).as_posix() for f in store.folder.rglob("*") if f.is_file()]
         found = next(unsound(store, sorted(files)), None)

@@ -156,12 +156,15 @@ def _listed(names: Sequence[str]) -> str:
 def score_rows(rows: Mapping[str, NDArray[Any]], truth: str | Path) -> dict[str, Any]:
     """Compare `rows` (of a project, or of what `predict` wrote) with the labels at `truth`.
 
-    truth : a CSV or JSONL of uri and label, or a Parquet file with a `label` column. A uri matches by its whole, else
-    by the longest end that only one uri has, so paths may be relative. Unreadable images are not scored.
+    truth : a CSV, JSONL or Parquet file of uri and label, or a table of pictures with a `label` column. A uri matches
+    by its whole, else by the longest end that only one uri has, so paths may be relative. Unreadable images are not
+    scored.
     Returns `accuracy`, `accuracy_many_to_one`, `nmi`, `ari`, `coverage` (see `phyla.cluster.score`), `scored` and
     `groups`; images of one name are one group. Where there are names, also `accuracy_named`, the share whose name is
     the label, letter for letter, and `accuracy_named_sorted`, of those that are not left out.
     """
+    if not len(rows["uri"]):
+        raise PhylaError(f"There are no images to compare with {truth}.", "Give a table that has a row.")
     opened = sources.open_source(truth)
     labels = getattr(opened, "labels", lambda: None)()
     if not labels:

@@ -220,7 +220,7 @@ def _write(
     return {
         "file": str(path), "backbone": taught.card.name, "integer": integer, "megabytes": path.stat().st_size / 1e6,
         "right": round(float(right.mean()), 4), "taken": round(defer.coverage_, 4),
-        "stated_error": round(float(defer.error_), 4) if lesson.stated else None, "same_as_float": compared,
+        "stated_error": None if np.isnan(defer.error_) else round(float(defer.error_), 4), "same_as_float": compared,
     }  # fmt: skip
 
 
@@ -306,9 +306,10 @@ def _told(
         else "not known: fewer than 30 labels were checked by a person"
     )
     deferral = (
-        f"takes {defer.coverage_:.0%} of such pictures unseen, {defer.error_:.1%} of them wrong as far as can be told"
-        if lesson.stated
-        else "defers where the likeliest class is less likely than not; the error of the rest is not known"
+        "defers where the likeliest class is less likely than not; the error of the rest is not known"
+        if np.isnan(defer.error_)  # nothing was checked, or too little of what it did not learn from
+        else f"takes {defer.coverage_:.0%} of such pictures unseen, {defer.error_:.1%} of them wrong as far as can be "
+        "told"
     )
     return {
         "taught by": f"{lesson.taught_by}, {len(lesson.rows):,} pictures of {Path(project._current('source')).name}",

@@ -185,8 +185,9 @@ def _score(args: argparse.Namespace) -> Any:
     from phyla._export import read_rows
     from phyla.project import Project, score_rows
 
-    if Path(args.groups).suffix.lower() in (".csv", ".parquet"):
-        told = score_rows(read_rows(Path(args.groups)), args.truth)
+    path = Path(args.groups)
+    if path.suffix.lower() in (".csv", ".parquet") and not path.is_dir():
+        told = score_rows(read_rows(path), args.truth)
     else:
         told = Project(args.groups).score(args.truth)
     return told, lambda t: "\n".join(f"{k:24}{v:.4f}" if isinstance(v, float) else f"{k:24}{v}" for k, v in t.items())

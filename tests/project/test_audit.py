@@ -74,6 +74,14 @@ def test_the_report_shows_them_until_the_next(faulty: Project) -> None:
     assert "<h3>Blank</h3>" not in faulty.report.read_text(encoding="utf-8")
 
 
+def test_what_was_dealt_with_is_not_told_again(faulty: Project) -> None:
+    found = faulty.audit(threads=1)["findings"]
+    faulty.remove(["black.png", "busy again.jpg"])
+    told = faulty.audit(threads=1)["findings"]
+    assert not {"black.png", "busy again.jpg"} & {Path(uri).name for f in told for uri in f["uris"]}
+    assert faulty.show()["findings"] == sum(faulty.summary()["findings"].values()) == len(told) < len(found)
+
+
 def test_a_file_that_is_gone(faulty: Project) -> None:
     Path(str(faulty.images.uris[0])).unlink()
     with pytest.raises(PhylaError, match="can't be read any more"):

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from phyla import _near, _people, _spreading, plugins
@@ -187,6 +189,14 @@ class TestSaying:
         with pytest.raises(PhylaError, match=match):
             say(project)
         assert not project.edits
+
+    def test_answers_in_a_table_without_pictures(self, project: Project, tmp_path: Path) -> None:
+        path = tmp_path / "answers.parquet"
+        names = uris(project, "red", 3) + uris(project, "blue", 3)
+        pq.write_table(pa.table({"uri": names, "label": [colour(uri) for uri in names]}), path)
+        assert project.label(path)["classes"] == {"red": 3, "blue": 3}
+        assert project.score(path)["scored"] == 6
+        assert not project.audit(path, checks=["imbalance"], threads=1)["skipped"]
 
     def test_answers_that_contradict(self, project: Project) -> None:
         uri = str(project.images.uris[0])

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 import pytest
 
@@ -112,6 +114,27 @@ class TestTables:
         (tmp_path / "other.csv").write_text(content)
         with pytest.raises(PhylaError, match="is not a table that predict or export wrote"):
             read_rows(tmp_path / "other.csv")
+
+    @pytest.mark.parametrize("uri", [["a.png", None], ["a.png", ""], [["a.png"], ["b.png"]]])
+    def test_a_row_without_a_uri_is_refused(self, tmp_path: Path, uri: list[Any]) -> None:
+        columns = {"uri": uri, "group": [0, 1], "name": ["", ""], "left_out": [False, False]}
+        pq.write_table(pa.table(columns), tmp_path / "other.parquet")
+        with pytest.raises(PhylaError, match="is not a table that predict or export wrote"):
+            read_rows(tmp_path / "other.parquet")
+
+    def test_a_damaged_table_is_refused(self, project: Project, tmp_path: Path) -> None:
+        project.export(tmp_path / "out.parquet")
+        data = (tmp_path / "out.parquet").read_bytes()
+        for damaged in (data[:-100], data[:4] + bytes(200) + data[204:]):
+            (tmp_path / "out.parquet").write_bytes(damaged)
+            with pytest.raises(PhylaError, match="is not a table that predict or export wrote"):
+                read_rows(tmp_path / "out.parquet")
+
+    def test_empty_cells_and_numbers(self, tmp_path: Path) -> None:
+        columns = {"uri": [1, 2], "group": [0, None], "name": [7, None], "left_out": [0, None]}
+        pq.write_table(pa.table(columns), tmp_path / "other.parquet")
+        told = {column: values.tolist() for column, values in read_rows(tmp_path / "other.parquet").items()}
+        assert told == {"uri": ["1", "2"], "group": [0, -1], "name": ["7", ""], "left_out": [False, True]}
 
 
 class TestTree:
@@ -326,6 +349,25 @@ class TestScore:
     def test_a_table(self, sorted_project: Project, truth: Path, tmp_path: Path) -> None:
         sorted_project.export(tmp_path / "out.csv")
         assert score_rows(read_rows(tmp_path / "out.csv"), truth) == sorted_project.score(truth)
+
+    @pytest.mark.parametrize("name", ["out.csv", "out.parquet"])
+    def test_what_a_classifier_wrote(self, tmp_path: Path, name: str) -> None:
+        rows = [("a.png", "0", True), ("b.png", "0", False), ("c.png", "1", False), ("broken.png", "", True)]
+        table = pa.table(dict(zip(("uri", "class", "defer"), map(list, zip(*rows, strict=True)), strict=True)))
+        if name == "out.csv":
+            pa_csv.write_csv(table.set_column(2, "defer", table["defer"].cast("int8")), tmp_path / name)
+        else:
+            pq.write_table(table, tmp_path / name)
+        (tmp_path / "truth.csv").write_text("uri,label\na.png,1\nb.png,0\nc.png,1\nbroken.png,1\n")
+        told = score_rows(read_rows(tmp_path / name), tmp_path / "truth.csv")
+        assert (told["scored"], told["groups"], told["coverage"]) == (3, 2, pytest.approx(2 / 3))
+        assert (told["accuracy_named"], told["accuracy_named_sorted"]) == (pytest.approx(2 / 3), 1)
+
+    def test_a_table_of_nothing(self, sorted_project: Project, truth: Path, tmp_path: Path) -> None:
+        sorted_project.export(tmp_path / "out.csv")
+        (tmp_path / "none.csv").write_text((tmp_path / "out.csv").read_text().partition("\n")[0] + "\n")
+        with pytest.raises(PhylaError, match="There are no images to compare"):
+            score_rows(read_rows(tmp_path / "none.csv"), truth)
 
     def test_wrong_labels_cost(self, sorted_project: Project, photos: Path, tmp_path: Path) -> None:
         paths = sorted(photos.iterdir())

@@ -203,3 +203,18 @@ def test_on_the_command_line(taught: Project, new: Path, tmp_path: Path, capsys:
     with (tmp_path / "out.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 13 and {row["class"] for row in rows} == {*SHAPES, ""}
+
+
+def test_too_few_pictures_to_state_an_error_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    photos = draw(tmp_path / "photos", each=14)
+    project = sort(photos, tmp_path / "project", backbone=["lite0"], groups=3, report=False)
+    project.label({path.name: "odd" if n % 2 else "even" for n, path in enumerate(sorted(photos.iterdir()))})
+    project.spread(report=False)
+    argv = ["train", str(project.folder), str(tmp_path / "net.onnx"), "-q", "--force"]
+    assert main(argv) == 0
+    assert "how many of them are wrong is not known" in capsys.readouterr().out
+    assert main([*argv, "--json"]) == 0
+    out = capsys.readouterr().out
+    told = json.loads(out)
+    assert told["checked"] and told["written"][0]["stated_error"] is None
+    assert "nan" not in (out + (tmp_path / "net.md").read_text(encoding="utf-8")).lower()

@@ -99,6 +99,40 @@ def test_labels(tmp_path: Path, labels: list[object], metadata: dict[str, str], 
     assert list(open_source(tmp_path / "t.parquet").labels().values()) == wanted  # type: ignore[attr-defined]
 
 
+def told(path: Path, uris: list[object], labels: list[object], suffix: str = ".parquet") -> dict[str, str]:
+    """What a table without pictures in the folder `path` says."""
+    table, file = pa.table({"uri": uris, "label": labels}), path / f"answers{suffix}"
+    if suffix == ".parquet":
+        pq.write_table(table, file)
+    else:
+        with pa.ipc.new_file(file, table.schema) as writer:
+            writer.write_table(table)
+    return open_source(file).labels()  # type: ignore[attr-defined, no-any-return]
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".arrow"])
+def test_labels_of_pictures_that_lie_elsewhere(tmp_path: Path, suffix: str) -> None:
+    uris: list[object] = ["a.png", "../b.png", "/photos/c.png", "s3://photos/d.png", "e.png", "f.png", "a.png"]
+    labels: list[object] = ["x", "y", "x", "z", None, "", "x"]
+    named = {str(tmp_path / "a.png"): "x", str(tmp_path.parent / "b.png"): "y", "/photos/c.png": "x"}
+    assert told(tmp_path, uris, labels, suffix) == named | {"s3://photos/d.png": "z"}
+    with pytest.raises(PhylaError, match=r"no column of pictures. It has: uri \(string\), label \(string\)"):
+        open_source(tmp_path / f"answers{suffix}").entries()
+
+
+@pytest.mark.parametrize(
+    ("uris", "labels", "says"),
+    [
+        (["a.png", "a.png"], ["x", "y"], "a.png both x and y.\nKeep one"),
+        (["a.png", None], ["x", "y"], "A row of .* has no uri"),
+        (["a.png", ""], ["x", "y"], "A row of .* has no uri"),
+    ],
+)
+def test_labels_of_nothing_or_that_differ(tmp_path: Path, uris: list[object], labels: list[object], says: str) -> None:
+    with pytest.raises(PhylaError, match=says):
+        told(tmp_path, uris, labels)
+
+
 def test_no_labels(tmp_path: Path) -> None:
     pq.write_table(pa.table({"image": [b"1"]}), tmp_path / "t.parquet")
     assert open_source(tmp_path / "t.parquet").labels() is None  # type: ignore[attr-defined]

@@ -96,8 +96,8 @@ class TestDisk:
         [
             (errno.ENOSPC, "is full", "Free some space"),
             (errno.EDQUOT, "is full", "Free some space"),
-            (errno.EROFS, "can't be written to", "--project"),
-            (errno.EACCES, "can't be written to", "--project"),
+            (errno.EROFS, "can't be written to", "copy it"),
+            (errno.EACCES, "can't be written to", "copy it"),
             (errno.EIO, "Input/output error", "again"),
         ],
     )
@@ -117,6 +117,19 @@ class TestDisk:
         assert (store.folder / "x").read_bytes() == b"old"
         with store.writing():  # the lock is free again
             store.write("x", b"new")
+
+    def test_only_a_new_project_can_have_another_name(self, tmp_path: Path) -> None:
+        store = Store.create(tmp_path / "new")
+
+        def refused() -> str:
+            with pytest.raises(PhylaError, match="can't be written to") as told, store.writing():
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+            return told.value.hint
+
+        assert refused() == "Name another folder with --project."
+        with store.writing():
+            store.update_meta()
+        assert refused() == "Make it writable, or copy it and go on with the copy."
 
     def test_a_folder_that_may_not_be_made(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         def fail(*_: object, **__: object) -> None:

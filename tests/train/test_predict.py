@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import os
 import signal
@@ -176,6 +177,24 @@ def test_each_file_is_read_once(model: Path, photos: Path, tmp_path: Path, monke
     assert len(seen) == 21 and set(seen.values()) == {1}
 
 
+def test_only_what_befalls_the_table_is_told_of_it(
+    model: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreachable(*_: Any) -> None:
+        raise PhylaError("Ray can't be reached.", "Check the address.") from ConnectionError("timeout")
+
+    def unwritable(*_: Any) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_tasks, "open_engine", unreachable)
+        with pytest.raises(PhylaError, match="Ray can't be reached"):
+            phyla.predict(model, photos, tmp_path / "out.csv")
+    monkeypatch.setattr(_predicting, "_join", unwritable)
+    with pytest.raises(PhylaError, match=r"/out\.csv can't be written to.\nGive another name"):
+        phyla.predict(model, photos, tmp_path / "out.csv")
+
+
 def test_two_at_once_are_told(model: Path, photos: Path, tmp_path: Path) -> None:
     with _predicting._aside(tmp_path / "out.csv"), pytest.raises(PhylaError, match=r"writing .*out\.csv"):
         phyla.predict(model, photos, tmp_path / "out.csv")
@@ -188,6 +207,11 @@ def test_the_command(model: Path, photos: Path, tmp_path: Path, capsys: pytest.C
     assert told["images"] == 21 and told["unreadable"] == 3 and sum(told["classes"].values()) == 18
     assert main(["predict", str(model), str(photos), "-o", str(out), "-q", "--force"]) == 0
     assert "21 files: 3 unreadable" in (said := capsys.readouterr().out) and f"Written to {out}." in said
+    truth, table = tmp_path / "truth.parquet", pq.read_table(out)
+    pq.write_table(table.select(["uri", "class"]).rename_columns(["uri", "label"]), truth)
+    assert main(["score", str(out), str(truth), "--json"]) == 0
+    scored = json.loads(capsys.readouterr().out)
+    assert scored["scored"] == 18 and scored["accuracy_named"] == scored["accuracy_named_sorted"] == 1
     assert main(["predict", str(model), str(photos), "-o", str(out)]) == 2
     assert main(["predict", str(tmp_path / "no.onnx"), str(photos), "-o", str(tmp_path / "x.csv")]) == 2
     assert "no.onnx can't be read" in capsys.readouterr().err

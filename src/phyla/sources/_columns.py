@@ -19,11 +19,12 @@ _NEW = b"\xff\xff\xff\xff"  # opens each message of a stream, since Arrow 0.15
 
 
 class Columns(Protocol):
-    """`picture` : the column of pictures. `label` : that of labels, if any. `classes` : the names of its numbers.
+    """`schema` : all columns. `picture` : that of pictures, "" without one. `label` : that of labels, if any.
 
-    `counts` : rows of each part.
+    `classes` : the names of its numbers. `counts` : rows of each part.
     """
 
+    schema: pa.Schema
     picture: str
     label: str | None
     classes: list[str]
@@ -35,7 +36,7 @@ class Columns(Protocol):
 
 
 def open_columns(path: str) -> Columns:
-    """The file at `path`, by the end of its name. Raises `PhylaError` where that does not open, or has no pictures."""
+    """The file at `path`, by the end of its name. Raises `PhylaError` where that does not open."""
     kind = "Arrow" if _files.suffix(path).endswith(".arrow") else "Parquet"
     try:
         return _Arrow(path) if kind == "Arrow" else _Parquet(path)
@@ -54,12 +55,14 @@ class _Parquet:
 
         with _files.open_binary(path) as footer:
             whole = pq.ParquetFile(footer)
-            self.picture, leaf = _picture_column(whole.schema_arrow, path)
-            self.label, self.classes = _label_column(whole.schema_arrow)
+            self.schema = whole.schema_arrow
+            self.picture, leaf = _picture_column(self.schema)
+            self.label, self.classes = _label_column(self.schema)
             metadata = whole.metadata
         self.counts = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
         # A picture that is told once and repeated a million times stays one.
-        self._file = pq.ParquetFile(_files.open_binary(path), metadata=metadata, read_dictionary=[leaf])
+        repeated = [leaf] if leaf else None
+        self._file = pq.ParquetFile(_files.open_binary(path), metadata=metadata, read_dictionary=repeated)
 
     def read(self, part: int, column: str) -> pa.ChunkedArray:
         return self._file.read_row_group(part, columns=[column]).column(0)
@@ -85,15 +88,15 @@ class _Arrow:
             walked.seek(0)
             if self._is_file:
                 reader = pa.ipc.open_file(walked)
-                self._schema = reader.schema
+                self.schema = reader.schema
                 self.counts = [reader.get_batch(at).num_rows for at in range(reader.num_record_batches)]
             else:
-                self._schema = _schema_of(walked)
+                self.schema = _schema_of(walked)
                 found = list(self._walk(walked))
                 self._starts, self.counts = [start for start, _ in found], [rows for _, rows in found]
-            _names(self._schema)
-            self.picture, _ = _picture_column(self._schema, path)
-            self.label, self.classes = _label_column(self._schema)
+            _names(self.schema)
+            self.picture, _ = _picture_column(self.schema)
+            self.label, self.classes = _label_column(self.schema)
         finally:
             walked.close()
         self._path = path
@@ -115,7 +118,7 @@ class _Arrow:
                 return
             if message.type != "record batch":
                 raise ValueError(f"a {message.type} in the middle")
-            yield start, pa.ipc.read_record_batch(message, self._schema).num_rows
+            yield start, pa.ipc.read_record_batch(message, self.schema).num_rows
 
     @cached_property
     def _file(self) -> Any:
@@ -131,7 +134,7 @@ class _Arrow:
             message = pa.ipc.read_message(self._file)
             if message.type != "record batch":  # the file is another by now
                 raise ValueError(f"a {message.type}")
-            batch = pa.ipc.read_record_batch(message, self._schema)
+            batch = pa.ipc.read_record_batch(message, self.schema)
         cells = batch[column]
         cells.validate(full=True)  # or a stranger's offsets would lead anywhere
         return cells
@@ -160,8 +163,16 @@ def _names(columns: Iterable[pa.Field]) -> None:
         _names(column.type.field(at) for at in range(column.type.num_fields))
 
 
-def _picture_column(schema: pa.Schema, file: str) -> tuple[str, str]:
-    """The column of pictures, and the place of the bytes in it."""
+def no_pictures(schema: pa.Schema, file: str) -> PhylaError:
+    listed = ", ".join(f"{part.name} ({part.type})" for part in schema)
+    return PhylaError(
+        f"{_files.escape(file)} has no column of pictures. It has: {listed}.",
+        "Pictures lie in a column of bytes, best named image.",
+    )
+
+
+def _picture_column(schema: pa.Schema) -> tuple[str, str]:
+    """The column of pictures, and the place of the bytes in it; "" without one."""
     import pyarrow.types as kinds
 
     def is_bytes(kind: pa.DataType) -> bool:
@@ -181,11 +192,7 @@ def _picture_column(schema: pa.Schema, file: str) -> tuple[str, str]:
     for name in (*(name for name in fit if name.lower() in _NAMES), *fit):
         inside = ".bytes" if kinds.is_struct(schema.field(schema.get_all_field_indices(name)[0]).type) else ""
         return str(name), f"{name}{inside}"
-    listed = ", ".join(f"{part.name} ({part.type})" for part in schema)
-    raise PhylaError(
-        f"{_files.escape(file)} has no column of pictures. It has: {listed}.",
-        "Pictures lie in a column of bytes, best named image.",
-    )
+    return "", ""
 
 
 def _label_column(schema: pa.Schema) -> tuple[str | None, list[str]]:

@@ -43,6 +43,16 @@ def absolute(path: str) -> str:
     return path if is_remote(path) else Path(os.path.abspath(path)).as_posix()
 
 
+def named_in(file: str, path: str) -> str:
+    """The uri of what a list, the file at `file`, calls `path`: what is relative counts from its folder."""
+    path = unescape(path)  # a uri that Phyla wrote is as good as a path
+    if is_remote(path):
+        return escape(path)
+    if is_remote(file):
+        return escape(f"{file.rpartition('/')[0]}/{path.lstrip('/')}")
+    return escape(absolute(os.path.join(os.path.dirname(file), path)))
+
+
 def suffix(path: str) -> str:
     """The last part of the name, in lower case, to tell kinds by: `a/Photos.TAR.gz` → `photos.tar.gz`."""
     return (urlsplit(path).path if is_remote(path) else path).rstrip("/").rpartition("/")[2].lower()

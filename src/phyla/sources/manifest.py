@@ -77,7 +77,7 @@ class Manifest(ByPath):
             for line, path, label in rows:
                 if not isinstance(path, str) or not _can_be_a_name(path):
                     raise _Unusable(line, "it names no file")
-                labels = found.setdefault(self._uri(path), [])
+                labels = found.setdefault(_files.named_in(self.path, path), [])
                 named = "" if label is None else str(label)
                 if named and named not in labels:
                     labels.append(named)
@@ -114,16 +114,8 @@ class Manifest(ByPath):
     def _names_file(self, cell: str) -> bool:
         """Whether a first cell is a path, not a header: by its look, or because the file is there."""
         return re.search(r"\.[A-Za-z0-9]{2,5}$", cell) is not None or (
-            not _files.is_remote(self.path) and os.path.lexists(_files.unescape(self._uri(cell)))
+            not _files.is_remote(self.path) and os.path.lexists(_files.unescape(_files.named_in(self.path, cell)))
         )
-
-    def _uri(self, path: str) -> str:
-        path = _files.unescape(path)  # a uri that Phyla wrote is as good as a path
-        if _files.is_remote(path):
-            return _files.escape(path)
-        if _files.is_remote(self.path):
-            return _files.escape(f"{self.path.rpartition('/')[0]}/{path.lstrip('/')}")
-        return _files.escape(_files.absolute(os.path.join(os.path.dirname(self.path), path)))
 
 
 def _can_be_a_name(path: str) -> bool:

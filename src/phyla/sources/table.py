@@ -9,10 +9,10 @@ import re
 import threading
 from collections import OrderedDict
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from phyla.sources import _files
-from phyla.sources._columns import SUFFIXES, Columns, open_columns
+from phyla.sources._columns import SUFFIXES, Columns, no_pictures, open_columns
 from phyla.sources._entry import ByPath, Entry, some
 from phyla.types import PhylaError
 
@@ -83,40 +83,53 @@ class Table(ByPath):
     def labels(self) -> dict[str, str] | None:
         """uri → the column `label`, or else the first that Hugging Face calls one; None without such a column.
 
-        By name where the file's metadata names its classes.
+        By name where the file's metadata names its classes. A table without pictures tells in its column `uri` whose
+        labels they are. Raises `PhylaError` where one is given two.
         """
         found: dict[str, str] | None = None
-        for file in self._starts:
+        for file in self._tables:
+            shown = _files.escape(file)
             with self._lock:
                 columns = self._columns(file)
+                if not columns.picture and "uri" not in columns.schema.names:
+                    raise no_pictures(columns.schema, file)
                 if (column := columns.label) is None:
                     continue
-                try:
-                    parts = (columns.read(part, column) for part in range(len(columns.counts)))
-                    values = [value for cells in parts for value in cells.to_pylist()]
-                except Exception as error:  # as above
-                    message = f"The column {column} of {_files.escape(file)} can't be read: {error}."
-                    raise PhylaError(message, "Write it again, as text or whole numbers.") from error
-                names = columns.classes
-            found, shown = found or {}, _files.escape(file)
-            for row, value in enumerate(values):
-                if value is None or (names and value == -1):  # -1 is Hugging Face's "no label"
+                values, names = _all(columns, column, shown), columns.classes
+                if columns.picture:
+                    uris = [f"{shown}#{row}" for row in range(len(values))]
+                else:
+                    told = _all(columns, "uri", shown)
+                    if None in told or "" in told:
+                        raise PhylaError(f"A row of {shown} has no uri.", "Mend it or take it out.")
+                    uris = [_files.named_in(file, str(uri)) for uri in told]
+            found = found or {}
+            for uri, value in zip(uris, values, strict=True):
+                if value in (None, "") or (names and value == -1):  # -1 is Hugging Face's "no label"
                     continue
                 named = names and isinstance(value, int) and 0 <= value < len(names)
-                found[f"{shown}#{row}"] = names[value] if named else str(value)
+                label = names[value] if named else str(value)
+                if found.setdefault(uri, label) != label:
+                    raise PhylaError(f"{shown} labels {uri} both {found[uri]} and {label}.", "Keep one.")
         return found
+
+    @cached_property
+    def _tables(self) -> list[str]:
+        if not _files.is_folder(self.path):
+            return [self.path]
+        found = sorted(entry.uri for entry in _files.walk(self.path))
+        return [_files.unescape(uri) for uri in found if _is_table(uri.rpartition("/")[2])]
 
     @cached_property
     def _starts(self) -> dict[str, list[int]]:
         """Each file's row groups: where they start, and last the number of rows."""
-        paths = [self.path]
-        if _files.is_folder(self.path):
-            found = sorted(entry.uri for entry in _files.walk(self.path))
-            paths = [_files.unescape(uri) for uri in found if _is_table(uri.rpartition("/")[2])]
         rows = {}
         with self._lock:
-            for path in paths:
-                rows[path] = list(itertools.accumulate(self._columns(path).counts, initial=0))
+            for file in self._tables:
+                columns = self._columns(file)
+                if not columns.picture:
+                    raise no_pictures(columns.schema, file)
+                rows[file] = list(itertools.accumulate(columns.counts, initial=0))
         return rows
 
     def _place(self, uri: str) -> tuple[str, int]:
@@ -149,6 +162,16 @@ class Table(ByPath):
                 self._open = None
             self._open = file, open_columns(file)
         return self._open[1]
+
+
+def _all(columns: Columns, column: str, shown: str) -> list[Any]:
+    """The cells of a column of the file that is `shown` so."""
+    try:
+        parts = (columns.read(part, column) for part in range(len(columns.counts)))
+        return [value for cells in parts for value in cells.to_pylist()]
+    except Exception as error:  # as above
+        message = f"The column {column} of {shown} can't be read: {error}."
+        raise PhylaError(message, "Write it again, as text or whole numbers.") from error
 
 
 def _is_table(name: str) -> bool:

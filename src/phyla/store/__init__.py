@@ -16,7 +16,7 @@ A file is either there and whole or not there. Nothing is a pickle. On an object
 object for each line.
 """
 
-from phyla.store._faults import Busy, plain
+from phyla.store._faults import Busy, NotTaken, plain
 from phyla.store._features import Features
 from phyla.store._files import FORMAT, Store
 from phyla.store._forms import dims_of, not_an_array
@@ -25,7 +25,7 @@ from phyla.store._lines import read_line
 from phyla.types import PhylaError
 
 __all__ = [
-    "FORMAT", "LANCE", "Busy", "Features", "LanceFeatures", "Store",
+    "FORMAT", "LANCE", "Busy", "Features", "LanceFeatures", "NotTaken", "Store",
     "dims_of", "features_of", "kind_of_store", "lance_package", "not_an_array", "plain", "read_line",
 ]  # fmt: skip
 

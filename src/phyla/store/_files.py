@@ -17,7 +17,7 @@ import numpy as np
 from blake3 import blake3
 from numpy.typing import NDArray
 
-from phyla.store._faults import Busy, plain, refuse_outside
+from phyla.store._faults import ANOTHER, Busy, plain, refuse_outside
 from phyla.store._forms import not_an_array, not_json, not_recipe
 from phyla.store._logs import Logs
 from phyla.store._remote import Remote, is_remote
@@ -70,9 +70,9 @@ class Store(Logs):
         try:
             leftovers = set(store.names()) - {"lock", "tmp", _SUMS}
         except OSError as fault:
-            raise plain(fault, store.place) from fault
+            raise plain(fault, store.place, ANOTHER) from fault
         if leftovers:
-            raise PhylaError(f"{place} is not empty and is no Phyla project.", "Name another folder with --project.")
+            raise PhylaError(f"{place} is not empty and is no Phyla project.", ANOTHER)
         return store
 
     @classmethod
@@ -149,11 +149,9 @@ class Store(Logs):
                     self.write_json(_META, _MIGRATIONS[old](self.folder, self.meta()) | {"format": old + 1})
                 yield
         except (filelock.Timeout, TimeoutError) as busy:
-            raise Busy(
-                f"Another process is working on {self.place}.", "Wait until it ends, or name another --project."
-            ) from busy
+            raise Busy(f"Another process is working on {self.place}.", "Wait until it ends.") from busy
         except OSError as fault:
-            raise plain(fault, self.place) from fault
+            raise (plain(fault, self.place) if self._meta[1] else plain(fault, self.place, ANOTHER)) from fault
 
     # ---- files
 
