@@ -66,6 +66,19 @@ def test_a_dozen_of_a_hundred_were_seen_when_a_group_was_named() -> None:
     ids = np.array([f"{i:03}" for i in range(200)])
     found = replay([Edit(0, "name", tuple(ids[:100]), ("cat",))], ids, np.zeros(200, np.int32))
     assert np.flatnonzero(found.seen == 0).tolist() == list(range(12))
+    few = replay([Edit(0, "name", tuple(ids[:20]), ("cat",))], ids, np.zeros(200, np.int32))
+    assert np.flatnonzero(few.seen == 0).tolist() == list(range(12)), "of a small group as many"
+    both = replay([Edit(0, "merge", tuple(ids), ("cat",))], ids, np.arange(200, dtype=np.int32) % 2)
+    assert np.flatnonzero(both.seen == 0).tolist() == list(range(24)) and set(both.names) == {0, 1}
+
+
+def test_what_was_seen_of_a_group_decides_where_its_name_belongs() -> None:
+    """Of a group of 50, 9 of the 12 most typical are of one kind, and most of the others of another."""
+    ids = np.array([f"{i:03}" for i in range(60)])
+    now = np.where(np.arange(60) < 9, 1, 0).astype(np.int32)
+    assert replay([Edit(0, "name", tuple(ids[:50]), ("banana",))], ids, now).names == {1: "banana"}
+    now[6:9] = 0
+    assert replay([Edit(0, "name", tuple(ids[:50]), ("banana",))], ids, now).names == {0: "banana"}
 
 
 def plain(found: Any) -> str:

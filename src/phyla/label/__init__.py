@@ -30,7 +30,8 @@ from phyla.types import UNSORTED, Edit
 __all__ = ["Replay", "Said", "in_force", "replay", "rows_among"]
 
 _REACHED = 0.25  # of the images that stand for a merged class, as a share of what its best group holds
-_SEEN = 0.12  # of the images that stand for a group: the dozen that a person saw of the hundred
+# Images that a person saw of a group that was named: a dozen of it, and of several merged ones 12 of each hundred.
+_SEEN, _SHARE_SEEN = 12, 0.12
 
 
 @dataclass(frozen=True)
@@ -138,10 +139,14 @@ class Replay:
             return
         code = self._codes.setdefault(name, len(self._codes))
         if edit.op in ("name", "merge"):
-            held = np.bincount(self._best[rows], minlength=int(self._best.max()) + 1)
+            seen = rows[: max(_SEEN, int(_SHARE_SEEN * len(rows)))]
+            # What was seen decides where the name belongs now; of as many of it, all that stand for the group.
+            every, groups = np.append(seen, rows), int(self._best.max()) + 1
+            weight = np.repeat([1, 0.5 / len(rows)], [len(seen), len(rows)])
+            held = np.bincount(self._best[every], weight, groups)
             reached = held >= _REACHED * held.max() if edit.op == "merge" else np.arange(len(held)) == held.argmax()
             self._names |= dict.fromkeys(np.flatnonzero(reached).tolist(), name)
-            self._seen[rows[: max(1, int(_SEEN * len(rows)))]] = code
+            self._seen[seen] = code
             self._since[reached[self._best]] = edit.seq
         elif edit.op == "reject":
             self._rejected |= dict.fromkeys((row, code) for row in rows.tolist())
