@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from blake3 import blake3
 
-from phyla._opened import LOG
+from phyla._opened import LOG, stages_of
 from phyla._progress import Progress
 from phyla.store import LANCE, LanceFeatures, Store, features_of, read_line
 from phyla.types import PhylaError, Recipe
@@ -278,8 +278,7 @@ def _of_structure(store: Store, listed: Iterable[str], known: set[str], mended: 
     if "phyla.json" in known and not mended:
         return
     meta = store.read_json("phyla.json")
-    stages = [of for what in ("features", "reduced") for of in meta.get(what, ())]
-    stages += [meta[what] for what in ("aligned", "groups", "map", "spread") if meta.get(what)]
+    stages = stages_of(store, meta)
     for name in (meta.get("images"), meta.get("audit")):
         if name and name not in files:
             yield Fault(name, "is missing")

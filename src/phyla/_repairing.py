@@ -350,6 +350,8 @@ class _Mending:
 
     def _retire(self, unit: str, faults: Found) -> None:
         """What is not in use, or only kept to be quick, is moved away with all that belongs to it."""
+        if unit == self.store.meta().get("spread"):  # of other groups than those of now
+            self.store.update_meta(spread=None)
         names = list(every(self.store, unit)) or _names(faults)
         for name in sorted(names, key=lambda name: not name.endswith("/done")):
             if self.store.has(name):

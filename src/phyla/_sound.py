@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phyla._growing import narrowing
-from phyla._opened import Opened
+from phyla._opened import Opened, stages_of
 from phyla._spreading import spread_of
 from phyla._steps import clusterer_of, restore
 from phyla.store import Store, dims_of, not_an_array
@@ -62,8 +62,7 @@ def unsound(store: Store, files: Iterable[str], but: Collection[str] = ()) -> It
             n = len(Opened(store.place).images)
         except PhylaError as fault:
             yield meta["images"], _why(fault)
-    current = {stage for what in ("features", "reduced") for stage in meta.get(what, ())}
-    current |= {meta[what] for what in ("groups", "map", "spread", "aligned") if meta.get(what)}
+    current = stages_of(store, meta)
     wrong = bool(but)
     for stage, names in groupby(ours, lambda name: "/".join(name.split("/")[:2])):
         found = list(_of_stage(store, list(names), n if stage in current else None))
@@ -107,7 +106,7 @@ def _of_use(store: Store, meta: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """Of what was learnt: it is used on a picture that says nothing."""
     project = Opened(store.place)
     wide: list[NDArray[np.float32]] = []
-    reduced, groups, spread = meta["reduced"], meta["groups"], meta.get("spread")
+    reduced, groups, spread = meta["reduced"], meta["groups"], project._spread
     blank = np.zeros((1, sum(project.blocks)), np.float32)
 
     def narrowed() -> Any:
