@@ -6,6 +6,7 @@ What was damaged is kept aside.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Mapping
 from contextlib import suppress
@@ -14,13 +15,28 @@ from pathlib import Path
 
 from blake3 import blake3
 
-from phyla._checking import DAMAGED, Found, _bits_between, _is_lines, every, flipped_back, lines_of, sum_of
+from phyla import backbones, sources
+from phyla._checking import (
+    Found,
+    _bits_between,
+    _is_lines,
+    counted,
+    every,
+    flipped_back,
+    lines_of,
+    numbered,
+    sum_of,
+)  # fmt: skip
 from phyla._opened import LOG
+from phyla._structure import DAMAGED, fits
 from phyla.store import Store, read_line
-from phyla.types import PhylaError
+from phyla.types import PhylaError, Recipe
 
 _BIT = "the one changed bit was put back"
+_SUM = "it is what its name says, so its checksum was made anew"
+_WRITTEN = "written anew: the network is known by it"
 _COPY = "put back from the copy that this machine keeps"
+_MOST_LOST = 100_000  # lines that a log is filled up with; a stranger's may lack any number
 _STRANGE = 4  # ids of a shard in which a changed bit is looked for: it is in one
 _HEADER = 128  # bytes before the values in an .npy of one axis
 # What lies in the folder that this machine keeps of a project elsewhere, and is no copy.
@@ -86,6 +102,7 @@ def use_copies(store: Store, faults: Found, digests: Mapping[str, str]) -> None:
 
 
 def put_back(store: Store, name: str) -> str | None:
+    """Put back the one bit that was changed, or a recipe; how, or None where that can't be."""
     with suppress(OSError, PhylaError):  # it is missing, or a folder
         sums, data = store.sums(name), store.read(name)
         where = _strange(store, data) if name.endswith(".ids.npy") else None
@@ -94,6 +111,27 @@ def put_back(store: Store, name: str) -> str | None:
             keep_copy(store, name)
             store.write(name, mended)
             return _BIT
+    if name.endswith("/recipe.json") and fits(store, name):
+        store._note(name, [sum_of(store, name)])
+        return _SUM
+    if re.fullmatch("features/[^/]+/recipe.json", name) and (recipe := _of_network(store, name.rpartition("/")[0])):
+        if store.has(name):
+            keep_copy(store, name)
+        store.stage(recipe)
+        return _WRITTEN
+    return None
+
+
+def _of_network(store: Store, stage: str) -> Recipe | None:
+    """How the features of a stage were made, if that is by a network that is known: the stage's name says by which."""
+    names: list[str] = [card.name for card in backbones.cards()]
+    with suppress(PhylaError):  # phyla.json may be damaged, too
+        names += store.meta().get("backbones", ())
+    for name in dict.fromkeys(names):
+        with suppress(PhylaError, OSError):  # one from elsewhere may not be there any more
+            recipe = backbones.recipe(backbones.card(name), sources.DECODER_VERSION)
+            if stage == f"{recipe.room}/{recipe.key}":
+                return recipe
     return None
 
 
@@ -109,13 +147,25 @@ def _strange(store: Store, ids: bytes) -> list[int]:
 
 
 def mend_sum(store: Store, name: str) -> str | None:
-    """One that is a bit away from what the file has is what is damaged, not the file."""
+    """Make a checksum anew where it is what is damaged, not the file: it is a bit away, or the file proves itself."""
     of = name.removeprefix("sums/")
     digest = sum_of(store, of)
-    if _bits_between(store.read(name), digest.encode() + b"\n") != 1:
+    if _bits_between(store.read(name), digest.encode() + b"\n") == 1:
+        how = _BIT
+    elif _proves_itself(store, of):
+        how = _SUM
+    else:
         return None
     store._note(of, [digest])
-    return _BIT
+    return how
+
+
+def _proves_itself(store: Store, name: str) -> bool:
+    if name.endswith("/recipe.json"):
+        return fits(store, name)
+    with suppress(PhylaError, OSError):
+        return name == "phyla.json" and bool(store.read_json(name))
+    return False
 
 
 # ---- what people said
@@ -133,10 +183,21 @@ def mend_log(store: Store, faults: Found) -> None:
     lines, rest = lines_of(store)
     told: list[bytes] = []
     lost = 0
+
+    def fill(n: int) -> None:
+        """Others that are gone give their places to such lines, too, up to the n-th."""
+        nonlocal lost
+        gone = range(len(told), n)
+        if len(gone) <= _MOST_LOST:
+            told.extend(map(_nothing, gone))
+            lost += len(gone)
+
     for is_whole, run in groupby([*lines, *([rest] if rest else [])], lambda line: read_line(line) is not None):
         part = list(run)
         if is_whole:
-            told += part
+            for line in part:
+                fill(numbered([read_line(line) or {}]) - 1)
+                told.append(line)
             continue
         joined = b"\n".join(part)
         is_end = bool(rest) and part[-1] is rest
@@ -150,8 +211,10 @@ def mend_log(store: Store, faults: Found) -> None:
                 continue
             lost += 1
             told.append(_nothing(len(told)))
+    fill(counted(store))
     kept = free(store, LOG)
-    keep_copy(store, LOG)
+    if store.has(LOG):
+        keep_copy(store, LOG)
     written = store.folder / "tmp" / LOG
     written.parent.mkdir(exist_ok=True)
     with written.open("wb") as file:
@@ -164,7 +227,7 @@ def mend_log(store: Store, faults: Found) -> None:
             fault.mended = _BIT
         else:
             fault.what += f"; {lost} can't be mended and say nothing now, all others are kept"
-            fault.mended = f"the log as it was is {kept}"
+            fault.mended = f"the log as it was is {kept}" if store.has(kept) else "it has its length again"
 
 
 def mend_lines(store: Store, faults: Found) -> None:

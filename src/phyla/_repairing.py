@@ -10,13 +10,14 @@ from functools import partial
 
 import filelock
 
-from phyla._checking import Found, every, sum_of
+from phyla._auditing import audit
+from phyla._checking import Found, again, every, sum_of
 from phyla._opened import LOG
 from phyla._progress import Progress
 from phyla._putting_back import aside, mend_lines, mend_log, mend_sum, move, put_back, use_copies
 from phyla._remaking import Remaking
 from phyla._steps import Steps, usable_threads
-from phyla.engine import limited
+from phyla.engine import LOCAL, limited
 from phyla.project import Project
 from phyla.store import LANCE, Busy, Store, plain
 from phyla.types import PhylaError
@@ -30,13 +31,31 @@ _ORDER = (
 _AS_IT_WAS, _ANEW = "made again, the same byte by byte", "made again"
 
 
-def mend(store: Store, faults: Found, digests: Mapping[str, str], threads: int | None, progress: Progress) -> None:
+def mend(store: Store, faults: Found, digests: Mapping[str, str], threads: int | None, progress: Progress) -> Found:
     """Mend what can be mended of `faults`, and say of each how, or why not. What was damaged is kept in `damaged/`.
 
-    digests : the checksums that the files of a project elsewhere have, by which its copies here are judged.
+    Returns the faults that there are indeed, now that nobody else writes. digests : the checksums that the files of a
+    project elsewhere have, by which its copies here are judged.
     """
-    threads, store = usable_threads(threads), Store(store.place)
+    done: Found = []
+    for _ in range(2):  # what phyla.json names is known once that is mended
+        done += _mend(store, faults, digests, threads, progress)
+        left = {fault.file: fault for fault in again(store, done)}
+        for fault in done:
+            if fault.mended and fault.file in left:  # it may hang on what could not be mended
+                fault.what += f"; it can't be mended: made again it {left[fault.file].what}"
+                fault.what += _way_out(store, fault.file)
+                fault.mended = None
+        faults = [fault for name, fault in left.items() if name not in {fault.file for fault in done}]
+        if not faults:
+            break
+    return done + faults
+
+
+def _mend(store: Store, faults: Found, digests: Mapping[str, str], threads: int | None, progress: Progress) -> Found:
+    threads, there, store = usable_threads(threads), store, Store(store.place)
     with _alone(store):
+        faults = again(there, faults)
         use_copies(store, faults, digests)
         for fault in faults:
             if fault.mended:
@@ -51,14 +70,14 @@ def mend(store: Store, faults: Found, digests: Mapping[str, str], threads: int |
         else:
             mend_log(store, of_log)
     left = [fault for fault in faults if not fault.mended and not fault.file.startswith(LOG)]
-    if any(fault.file == "phyla.json" for fault in left):
+    if "phyla.json" in _names(left):
         for fault in left:
-            fault.what += "; restore phyla.json from a backup first" if fault.file != "phyla.json" else (
+            fault.what += "; restore phyla.json from a backup first" if _names([fault]) != ["phyla.json"] else (
                 "; it can't be made again: restore it from a backup"
             )  # fmt: skip
-        return
-    if left:
+    elif left:
         _Mending(Project(store.place), left, threads, progress).run()
+    return faults
 
 
 @contextmanager
@@ -153,7 +172,7 @@ class _Mending:
         for fault in faults:
             name = fault.file.removeprefix("sums/")
             if why or not self.store.has(name):
-                fault.what += f"; it can't be made again: {why or 'nothing made it'}{self._way_out(unit)}"
+                fault.what += f"; it can't be made again: {why or 'nothing made it'}{_way_out(self.store, unit)}"
                 self.failed.add(_stage(unit))
             else:
                 digest = "" if not was[fault.file] else sum_of(self.store, name)
@@ -175,10 +194,6 @@ class _Mending:
             return self.store.sums(name.removeprefix("sums/"))
         return []
 
-    def _way_out(self, unit: str) -> str:
-        verb = {"spread": "spread", "audit": "audit"}.get(unit.partition("/")[0], "sort --anew -o")
-        return f" (anew: phyla {verb} {self.store.place})"
-
     def _retire(self, unit: str, faults: Found) -> None:
         """What is not in use, or only kept to be quick, is moved away with all that belongs to it."""
         if unit == self.store.meta().get("spread"):  # of other groups than those of now
@@ -197,11 +212,18 @@ class _Mending:
             fault.mended = f"moved away: {why}"
 
     def _audit(self) -> None:
-        was = self.meta.get("audit_edits")
-        self.project.audit(report=False, threads=self.threads)
-        with self.store.writing():
-            if self.store.meta()["audit"] == self.meta["audit"]:
-                self.store.update_meta(audit_edits=was)
+        """As it was asked for; of a project of an older Phyla it is taken for one that was asked for nothing."""
+        asked = self.meta.get("audit_asked") or {"labels": None, "checks": None}
+        offered = self.project._offered(self.threads, LOCAL, True)
+        audit(self.project, offered, **asked, engine=LOCAL, threads=self.threads, report=False, quiet=True,
+              lost=self.meta["audit"])  # fmt: skip
+
+
+def _way_out(store: Store, name: str) -> str:
+    if name in ("phyla.json", LOG):
+        return " (restore it from a backup)"
+    verb = {"spread": "spread", "audit": "audit"}.get(name.partition("/")[0], "sort --anew -o")
+    return f" (anew: phyla {verb} {store.place})"
 
 
 def _rank(name: str) -> int:

@@ -16,6 +16,7 @@ from phyla._growing import narrowing
 from phyla._opened import Opened, stages_of
 from phyla._spreading import spread_of
 from phyla._steps import clusterer_of, restore
+from phyla._structure import said_by
 from phyla.store import Store, dims_of, not_an_array
 from phyla.types import PhylaError
 
@@ -61,7 +62,7 @@ def unsound(store: Store, files: Iterable[str], but: Collection[str] = ()) -> It
         try:
             n = len(Opened(store.place).images)
         except PhylaError as fault:
-            yield meta["images"], _why(fault)
+            yield meta["images"], said_by(fault)
     current = stages_of(store, meta)
     wrong = bool(but)
     for stage, names in groupby(ours, lambda name: "/".join(name.split("/")[:2])):
@@ -70,10 +71,6 @@ def unsound(store: Store, files: Iterable[str], but: Collection[str] = ()) -> It
         yield from found
     if n is not None and not wrong and meta.get("groups"):
         yield from _of_use(store, meta)
-
-
-def _why(fault: PhylaError) -> str:
-    return "is damaged: " + (fault.message.rpartition(" is damaged: ")[2] or fault.message).rstrip(".")
 
 
 def _of_stage(store: Store, names: list[str], n: int | None) -> Iterator[tuple[str, str]]:
@@ -99,7 +96,7 @@ def _of_stage(store: Store, names: list[str], n: int | None) -> Iterator[tuple[s
         except FileNotFoundError:  # a writer has just removed it
             continue
         except PhylaError as fault:
-            yield name, _why(fault)
+            yield name, said_by(fault)
 
 
 def _of_use(store: Store, meta: dict[str, Any]) -> Iterator[tuple[str, str]]:
@@ -137,6 +134,6 @@ def _of_use(store: Store, meta: dict[str, Any]) -> Iterator[tuple[str, str]]:
         try:
             use()
         except PhylaError as fault:
-            yield name, _why(fault)
+            yield name, said_by(fault)
         except Exception as fault:  # of a method that was given what it can't have learnt
             yield name, f"can't be used: {str(fault) or type(fault).__name__}"
