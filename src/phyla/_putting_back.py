@@ -226,8 +226,8 @@ def mend_log(store: Store, faults: Found) -> None:
         if not lost:
             fault.mended = _BIT
         else:
-            fault.what += f"; {lost} can't be mended and say nothing now, all others are kept"
-            fault.mended = f"the log as it was is {kept}" if store.has(kept) else "it has its length again"
+            fault.what += f"; {lost} can't be mended and say nothing now" + ", all others are kept" * (lost < len(told))
+            fault.mended = f"the log as it was is {kept}" if store.has(kept) else "there is a log again"
 
 
 def mend_lines(store: Store, faults: Found) -> None:
