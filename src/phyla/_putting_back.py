@@ -6,12 +6,12 @@ What was damaged is kept aside.
 from __future__ import annotations
 
 import os
-import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 from blake3 import blake3
 
@@ -27,14 +27,15 @@ from phyla._checking import (
     numbered,
     sum_of,
 )  # fmt: skip
-from phyla._opened import LOG
+from phyla._opened import LOG, Opened
+from phyla._steps import digest, recipe_of_axes, recipe_of_map
 from phyla._structure import DAMAGED, fits
 from phyla.store import Store, read_line
 from phyla.types import PhylaError, Recipe
 
 _BIT = "the one changed bit was put back"
 _SUM = "it is what its name says, so its checksum was made anew"
-_WRITTEN = "written anew: the network is known by it"
+_WRITTEN = "written anew: its name is made of what it says"
 _COPY = "put back from the copy that this machine keeps"
 _MOST_LOST = 100_000  # lines that a log is filled up with; a stranger's may lack any number
 _STRANGE = 4  # ids of a shard in which a changed bit is looked for: it is in one
@@ -114,7 +115,7 @@ def put_back(store: Store, name: str) -> str | None:
     if name.endswith("/recipe.json") and fits(store, name):
         store._note(name, [sum_of(store, name)])
         return _SUM
-    if re.fullmatch("features/[^/]+/recipe.json", name) and (recipe := _of_network(store, name.rpartition("/")[0])):
+    if name.endswith("/recipe.json") and (recipe := _known(store, name.rpartition("/")[0])):
         if store.has(name):
             keep_copy(store, name)
         store.stage(recipe)
@@ -122,17 +123,26 @@ def put_back(store: Store, name: str) -> str | None:
     return None
 
 
-def _of_network(store: Store, stage: str) -> Recipe | None:
-    """How the features of a stage were made, if that is by a network that is known: the stage's name says by which."""
-    names: list[str] = [card.name for card in backbones.cards()]
+def _known(store: Store, stage: str) -> Recipe | None:
+    """How a stage is made, if that is as the current ones are made: its name says of which recipe it is."""
+    return next((of for of in _current(store) if stage == f"{of.room}/{of.key}"), None)
+
+
+def _current(store: Store) -> Iterator[Recipe]:
+    """How features, axes and the map are made today, unless they have grown. What else there is somebody has chosen."""
+    meta: dict[str, Any] = {}
     with suppress(PhylaError):  # phyla.json may be damaged, too
-        names += store.meta().get("backbones", ())
-    for name in dict.fromkeys(names):
+        meta = store.meta()
+    for name in dict.fromkeys([*(card.name for card in backbones.cards()), *meta.get("backbones", ())]):
         with suppress(PhylaError, OSError):  # one from elsewhere may not be there any more
-            recipe = backbones.recipe(backbones.card(name), sources.DECODER_VERSION)
-            if stage == f"{recipe.room}/{recipe.key}":
-                return recipe
-    return None
+            yield backbones.recipe(backbones.card(name), sources.DECODER_VERSION)
+    if "groups" not in meta:
+        return
+    with suppress(PhylaError, OSError):
+        told = digest(Opened(store.place).images.ids)
+        yield from (recipe_of_axes(stage, told) for stage in meta["features"])
+    with suppress(PhylaError, OSError):
+        yield recipe_of_map(meta["reduced"], store.recipe(meta["groups"]).seed)
 
 
 def _strange(store: Store, ids: bytes) -> list[int]:
