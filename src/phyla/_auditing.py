@@ -33,16 +33,20 @@ _MISSING = {
 
 def audit(
     project: Opened, offered: dict[str, Callable[[], Any]], labels: str | Path | None, checks: Sequence[str] | None,
-    engine: str, threads: int | None, report: bool, quiet: bool,
+    engine: str, threads: int | None, report: bool, quiet: bool, lost: str | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """See `Project.audit`; `offered` gives what a check can need of what `project` holds."""
+    """See `Project.audit`; `offered` gives what a check can need of what `project` holds.
+
+    lost : the file of an audit that is to be made again; nothing is written where this one finds other things.
+    """
     wanted = list(checks) if checks else [check for check in plugins.names("audit") if check not in _ON_REQUEST]
     for check in wanted:
         plugins.check("audit", check)
     check_engine(engine)
     threads, progress, seen = usable_threads(threads), Progress(quiet), project.seq
     images = project.images
-    codes, classes = _labels(project, labels)
+    listed = None if labels is None else sources.open_source(labels)
+    codes, classes = _labels(project, listed)
     folders = folders_of(images)
     found: list[Finding] = []
     skipped: dict[str, str] = {}
@@ -101,9 +105,13 @@ def audit(
     found.sort(key=lambda f: -f.severity)
     told = {"findings": [asdict(f) for f in found], "skipped": skipped}
     name = f"audit/{sha256(repr(told).encode()).hexdigest()[:12]}.json"
+    if lost not in (None, name):
+        raise PhylaError("an audit finds other things by now")
     with project.store.writing():
         project.store.write_json(name, told)
-        project.store.update_meta(audit=name, audit_edits=seen)
+        if lost is None:
+            asked = {"labels": listed and listed.path, "checks": list(checks) if checks else None}
+            project.store.update_meta(audit=name, audit_edits=seen, audit_asked=asked)
         if report:
             draw(project, progress)
     left = ~project.said.removed
@@ -127,20 +135,22 @@ def _once(name: str, give: Callable[[], Any], at_hand: dict[str, Any]) -> Callab
     return given
 
 
-def _labels(project: Opened, source: str | Path | None) -> tuple[NDArray[np.int32], tuple[str, ...]]:
+def _labels(project: Opened, source: sources.Source | None) -> tuple[NDArray[np.int32], tuple[str, ...]]:
     """The class of each image, by a list or by what the project knows."""
     if source is None:
         labels = project.labels
         return labels.codes, labels.classes
-    given = getattr(sources.open_source(source), "labels", lambda: None)()
+    given = getattr(source, "labels", lambda: None)()
     if not given:
-        raise PhylaError(f"{source} has no labels.", "Give a CSV with the columns uri and label, or a Parquet file.")
+        raise PhylaError(
+            f"{source.path} has no labels.", "Give a CSV with the columns uri and label, or a Parquet file."
+        )
     uris = project.images.uris
     known = sources.match(uris.tolist(), given)
     classes = tuple(sorted({name for name in known if name is not None}))
     if not classes:
         raise PhylaError(
-            f"No image of the project is in {source}.",
+            f"No image of the project is in {source.path}.",
             f"Its uris look like {next(iter(given))}, the project's like {uris[0]}.",
         )
     code = {name: i for i, name in enumerate(classes)} | {None: UNSORTED}

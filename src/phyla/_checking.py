@@ -2,34 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from blake3 import blake3
 
 from phyla._opened import LOG
 from phyla._progress import Progress
-from phyla.store import LANCE, LanceFeatures, Store, features_of, read_line
-from phyla.types import PhylaError, Recipe
+from phyla._structure import is_ours, misfits
+from phyla.store import LANCE, LanceFeatures, Store, read_line
+from phyla.types import PhylaError
 
-DAMAGED = "damaged"  # the folder that what was damaged is moved to
 _PIECE = 1 << 20  # bytes read at a time
 _MB = 1_000_000
+_MOST_TOLD = 1000  # missing lines of a log elsewhere that are named; a stranger's may lack any number
 _BITS_TRIED = 1 << 14  # bytes of a file of which every bit is tried: 16 KB take a second of one core
-_APART = {"sums", "near", "thumbs", "tmp", "lock", DAMAGED}  # what is no file of the project, or has its own check
-# Of which arrays of a stage there is a row for each image.
-_ROWS = {
-    "reduced": ("X", "residual"),
-    "groups": ("labels_", "strength_", "fitted"),
-    "map": ("points",),
-    "spread": ("proba", "codes", "accepted"),
-}
 
 
 @dataclass
@@ -49,27 +42,19 @@ def check(place: str | Path, *, repair: bool = False, threads: int | None = None
     store = Store(place, keeps=False)
     if not store.has("phyla.json") and not store.sums("phyla.json"):
         raise PhylaError(f"{place} is no Phyla project.", f"Make one: phyla sort PHOTOS --project {place}")
+    _refuse_newer(store)
     if not store.remote:
         store.refuse_strange()
     progress = Progress(quiet)
     listed = every(store)
-    files, unchecked = [name for name in listed if _is_ours(name)], list[str]()
+    files, unchecked = [name for name in listed if is_ours(name)], list[str]()
     digests: dict[str, str] = {}
     faults = list(_of_sums(store, {name: listed[name] for name in files}, unchecked, digests, progress))
-    faults += _of_log(store)
-    faults += _of_lance(store, listed)
-    known = {fault.file for fault in faults}
-    faults += [fault for fault in _of_structure(store, listed, known) if fault.file not in known]
-    faults += _of_content(store, files, {fault.file for fault in faults})
+    faults = _with_others(store, listed, faults)
     if repair and (faults or store.remote):
         from phyla._repairing import mend
 
-        mend(store, faults, digests, threads, progress)
-        if any(fault.file == "phyla.json" and fault.mended for fault in faults):  # now it is known what it names
-            known = {fault.file for fault in faults}
-            later = [fault for fault in _of_structure(store, listed, known, True) if fault.file not in known]
-            mend(store, later, {}, threads, progress)
-            faults += later
+        faults = mend(store, faults, digests, threads, progress)
     return {
         "files": len(files),
         "megabytes": round(sum(listed[name] for name in files) / _MB, 1),
@@ -79,6 +64,38 @@ def check(place: str | Path, *, repair: bool = False, threads: int | None = None
         "whole": all(fault.mended for fault in faults),
         "project": store.place,
     }
+
+
+def _refuse_newer(store: Store) -> None:
+    """As opening it does; but a phyla.json that is not what its checksum says is a fault to tell of."""
+    with suppress(OSError, ValueError, TypeError, RecursionError):
+        data, sums = store.read("phyla.json"), store.sums("phyla.json")
+        if not sums or blake3(data).hexdigest(16) in sums:
+            store.refuse_format(dict(json.loads(data)))
+
+
+def again(store: Store, faults: Found) -> Found:
+    """What is wrong by now: of the checksums only those are looked at that `faults` are about."""
+    listed = every(store)
+    names = {fault.file.removeprefix("sums/") for fault in faults} & listed.keys()
+    read = {name: listed[name] for name in sorted(names) if is_ours(name)}
+    return _with_others(store, listed, list(_of_sums(store, read, [], {}, Progress(True))))
+
+
+def _with_others(store: Store, listed: dict[str, int], faults: Found) -> Found:
+    """The faults of checksums, and all others."""
+    known = {fault.file for fault in faults}
+    faults += _of_log(store, known)
+    faults += _of_lance(store, listed)
+    known = {fault.file for fault in faults}
+    faults += [Fault(name, what) for name, what in misfits(store, listed, known) if name not in known]
+    known = {fault.file for fault in faults}
+    if not store.remote and "phyla.json" not in known:
+        # What can't be what its name says, though its checksum fits: a stranger makes that fit.
+        from phyla._sound import unsound
+
+        faults += [Fault(name, what) for name, what in unsound(store, filter(is_ours, listed), known)]
+    return faults
 
 
 # ---- what lies there
@@ -95,13 +112,6 @@ def every(store: Store, under: str = "") -> dict[str, int]:
             with suppress(OSError):  # a file that a writer has just renamed
                 found[path.relative_to(store.folder).as_posix()] = path.stat().st_size
     return dict(sorted(found.items()))
-
-
-def _is_ours(name: str) -> bool:
-    first = name.partition("/")[0]
-    if f"/{LANCE}/" in name:  # has checksums of its own
-        return False
-    return (first not in _APART or name.startswith("near/")) and first != LOG and not name.endswith(".lock")
 
 
 def _of_lance(store: Store, listed: Iterable[str]) -> Iterator[Fault]:
@@ -226,22 +236,43 @@ def lines_of(store: Store) -> tuple[list[bytes], bytes]:
     return lines, rest
 
 
-def _of_log(store: Store) -> Iterator[Fault]:
+def _of_log(store: Store, known: Collection[str]) -> Iterator[Fault]:
+    # Asked for first: meanwhile people may say more.
+    n = 0 if "phyla.json" in known else counted(store)
     if store.remote:
         there = {int(name[:8]) for name in store.names(LOG) if re.fullmatch(r"\d{8}\.json", name)}
-        for number in range(max(there, default=-1) + 1):
+        for number in range(max(max(there, default=-1) + 1, min(n, len(there) + _MOST_TOLD))):
             name = f"{LOG}/{number:08}.json"
             line = store.read(name) if number in there else b""
             if read_line(line.rstrip(b"\n")) is None:
                 yield Fault(name, "is damaged" if line else "is missing")
         return
     lines, rest = lines_of(store)
-    for number, line in enumerate(lines, 1):
-        if read_line(line) is None:
+    told = [read_line(line) for line in lines]
+    for number, said in enumerate(told, 1):
+        if said is None:
             yield Fault(LOG, f"line {number} is damaged")
     # What a killed writer leaves is no whole line, and was never acknowledged; but a line may have lost its end.
     if rest and flipped_back(rest, _is_lines) is not None:
         yield Fault(LOG, f"line {len(lines) + 1} is damaged")
+    elif None not in told and (lacks := numbered(filter(None, told), n) - len(told)):
+        yield Fault(LOG, f"lacks {lacks:,} of {lacks + len(told):,} lines" if lines else "is missing")
+
+
+def counted(store: Store) -> int:
+    """How many edits there were at the last spread or audit."""
+    with suppress(PhylaError, OSError):  # phyla.json is told of apart
+        meta = store.read_json("phyla.json")
+        return max(meta.get("spread_edits", 0), meta.get("audit_edits", 0))
+    return 0
+
+
+def numbered(told: Iterable[dict[str, Any]], n: int = 0) -> int:
+    """How many lines a log has had by the numbers in it, and at least n."""
+    had = 0
+    for line in told:
+        had = max(had, seq if type(seq := line.get("seq")) is int else 0) + 1
+    return max(had, n)
 
 
 def _is_lines(data: bytes) -> bool:
@@ -264,94 +295,3 @@ def flipped_back(data: bytes, is_right: Callable[[bytes], bool], where: Sequence
                 return bytes(trial)
             trial[i] ^= 1 << bit
     return None
-
-
-# ---- what belongs together
-
-
-def _of_structure(store: Store, listed: Iterable[str], known: set[str], mended: bool = False) -> Iterator[Fault]:
-    """What phyla.json names, or a finished stage was written with, and is not there, or does not fit the rest."""
-    files = {name for name in listed if _is_ours(name)}
-    if "phyla.json" not in files:
-        yield Fault("phyla.json", "is missing")
-        return
-    if "phyla.json" in known and not mended:
-        return
-    meta = store.read_json("phyla.json")
-    stages = [of for what in ("features", "reduced") for of in meta.get(what, ())]
-    stages += [meta[what] for what in ("aligned", "groups", "map", "spread") if meta.get(what)]
-    for name in (meta.get("images"), meta.get("audit")):
-        if name and name not in files:
-            yield Fault(name, "is missing")
-    for stage in stages:
-        if f"{stage}/recipe.json" not in files:
-            yield Fault(f"{stage}/recipe.json", "is missing")
-        elif f"{stage}/recipe.json" not in known and not _fits(store, stage):
-            yield Fault(f"{stage}/recipe.json", "is of another stage")
-        if not stage.startswith("features/") and f"{stage}/done" not in files:
-            yield Fault(f"{stage}/done", "is missing")
-    lost = set(_lost(listed, files))
-    for name in sorted(lost):
-        yield Fault(name, "is missing")
-    if meta.get("images") in files - known and not store.remote:
-        yield from _of_rows(store, meta, stages, files, known | lost)
-
-
-def _of_content(store: Store, files: list[str], known: set[str]) -> Iterator[Fault]:
-    """What can't be what its name says, though its checksum fits: a stranger makes that fit."""
-    from phyla._sound import unsound
-
-    if not store.remote and "phyla.json" in files and "phyla.json" not in known:
-        yield from (Fault(name, what) for name, what in unsound(store, files, known))
-
-
-def _fits(store: Store, stage: str) -> bool:
-    try:
-        recipe: Recipe = store.recipe(stage)
-        return stage == f"{recipe.room}/{recipe.key}"
-    except (PhylaError, TypeError, KeyError):
-        return False
-
-
-def _lost(listed: Iterable[str], files: set[str]) -> Iterator[str]:
-    """Files that have a checksum, and that nobody has reason to remove.
-
-    Those of finished stages and within sequences, and what a repair that was killed had moved away.
-    """
-    last: dict[str, int] = {}
-    for name in files:
-        if number := re.fullmatch(r"(.*)/(\d{5})\.(npy|parquet|id\.npy)", name):
-            last[number[1]] = max(last.get(number[1], -1), int(number[2]))
-    moved = {name.removeprefix(f"{DAMAGED}/") for name in listed if name.startswith(f"{DAMAGED}/")}
-    for name in (name.removeprefix("sums/") for name in listed if name.startswith("sums/")):
-        if name in files or not _is_ours(name):
-            continue
-        stage, _, leaf = name.rpartition("/")
-        number = re.match(r"(\d{5})\.", leaf)
-        if f"{stage}/done" in files or (number and int(number[1]) <= last.get(stage, -1)) or name in moved:
-            yield name
-
-
-def _of_rows(
-    store: Store, meta: dict[str, Any], stages: list[str], files: set[str], known: set[str]
-) -> Iterator[Fault]:
-    """Arrays that don't have a row for each image, and images that nothing describes."""
-    table = store.read_table(meta["images"], ("id", "row"))
-    rows, first = np.unique(table["row"], return_index=True)
-    ids = table["id"][first[rows >= 0]].astype(str)
-    for stage in stages:
-        room = stage.partition("/")[0]
-        for leaf in _ROWS.get(room, ()):
-            name = f"{stage}/{leaf}.npy"
-            if name not in files - known:
-                continue
-            try:
-                n = store.array(name, mmap=True).shape[0]
-            except PhylaError:  # told of with the content
-                continue
-            if n != len(ids) and not (len(ids) == 1 and n == 2):  # of one image two are grouped
-                yield Fault(name, f"has {n:,} rows for {len(ids):,} images")
-        if room != "features" or meta.get("aligned") or any(name.startswith(stage) for name in known):
-            continue
-        if lacks := int((~np.isin(ids, features_of(store, stage).ids)).sum()):
-            yield Fault(stage, f"lacks {lacks:,} of {len(ids):,} images")

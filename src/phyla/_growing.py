@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
@@ -57,10 +58,11 @@ class Wanted:
         seed: int | None, anew: bool,
     ) -> Wanted:  # fmt: skip
         """What was not said is as it was the last time."""
-        meta = store.meta()
-        if "groups" not in meta or not store.has(f"{meta['groups']}/recipe.json"):
+        meta, last = store.meta(), None
+        with suppress(FileNotFoundError, NotADirectoryError, *[PhylaError] * anew):  # a damaged one is no hindrance
+            last = store.recipe(meta["groups"]) if "groups" in meta else None
+        if last is None:
             return cls(groups, method or "vote", effort or "default", domains, seed or 0, False)
-        last = store.recipe(meta["groups"])
         seen = "folder" if any(of.startswith("domains ") for of in last.inputs) else None
         effort_was = meta.get("effort", "default")
         had = (last.params["n_clusters"], last.method, effort_was, seen, last.seed)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from threading import RLock
@@ -21,6 +21,22 @@ from phyla.types import ORIGINS, UNSORTED, Edit, Finding, Grouping, Images, Labe
 LOG = "edits.jsonl"
 
 Value = TypeVar("Value")
+
+
+def current_spread(store: Store, meta: Mapping[str, Any]) -> str | None:
+    """Stage of the last spread of the labels, if it was of the groups that there are now."""
+    stage: str | None = meta.get("spread")
+    return stage if stage and meta.get("groups") in store.recipe(stage).inputs else None
+
+
+def stages_of(store: Store, meta: Mapping[str, Any]) -> list[str]:
+    """The stages that phyla.json names, but for a spread of other groups: it still names that after grouping anew."""
+    try:
+        spread = current_spread(store, meta)
+    except (PhylaError, OSError):  # of what groups it is is not known
+        spread = meta["spread"]
+    named = [*meta.get("features", ()), *meta.get("reduced", ())]
+    return named + [stage for stage in (*(meta.get(room) for room in ("aligned", "groups", "map")), spread) if stage]
 
 
 class Opened:
@@ -235,8 +251,7 @@ class Opened:
     @property
     def _spread(self) -> str | None:
         """Stage of the last spread of the labels, if it was of these groups."""
-        stage: str | None = self.store.meta().get("spread")
-        return stage if stage and self._current("groups") in self.store.recipe(stage).inputs else None
+        return current_spread(self.store, self.store.meta())
 
     @property
     def labels(self) -> Labels:

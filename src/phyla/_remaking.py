@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from phyla import backbones, sources
 from phyla._growing import Growth, grew_from, spaces_of
+from phyla._opened import stages_of
 from phyla._searching import build_index
 from phyla._spreading import spread
 from phyla._steps import Spaces, Steps, as_table, digest, folders_of, images_of, name_of, scan_all
@@ -77,8 +78,7 @@ class Remaking:
     @cached_property
     def current(self) -> set[str]:
         """The stages that phyla.json names, and those that these are made of."""
-        named = [*self.meta.get("features", ()), *self.meta.get("reduced", ())]
-        return {*self.lineage([*named, *filter(None, (self.meta.get(room) for room in ("aligned", *_GROWN[1:])))])}
+        return set(self.lineage(stages_of(self.store, self.meta)))
 
     def forget_older(self) -> None:
         """Of stages that grew into others only the last and the one before keep their rows, as after `sort`."""

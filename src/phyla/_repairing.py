@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
-from itertools import groupby
-from pathlib import Path
 
 import filelock
-from blake3 import blake3
 
-from phyla._checking import DAMAGED, Found, _bits_between, _is_lines, every, flipped_back, lines_of, sum_of
+from phyla._auditing import audit
+from phyla._checking import Found, again, every, sum_of
 from phyla._opened import LOG
 from phyla._progress import Progress
+from phyla._putting_back import aside, mend_lines, mend_log, mend_sum, move, put_back, use_copies
 from phyla._remaking import Remaking
 from phyla._steps import Steps, usable_threads
-from phyla.engine import limited
+from phyla.engine import LOCAL, limited
 from phyla.project import Project
-from phyla.store import LANCE, Busy, Store, plain, read_line
+from phyla.store import LANCE, Busy, Store, plain
 from phyla.types import PhylaError
 
 _CACHES = ("near", "neighbors", "measured", "concepts", "student")  # made again when they are asked for
@@ -30,43 +28,56 @@ _ORDER = (
     *_CACHES, "scan", "features", "images", "aligned", "reduced", "groups", "map", "spread", "audit", "index",
     "report.html",
 )  # fmt: skip
-_BIT, _AS_IT_WAS, _ANEW = "the one changed bit was put back", "made again, the same byte by byte", "made again"
-_COPY = "put back from the copy that this machine keeps"
-_STRANGE = 4  # ids of a shard in which a changed bit is looked for: it is in one
-_HEADER = 128  # bytes before the values in an .npy of one axis
-# What lies in the folder that this machine keeps of a project elsewhere, and is no copy.
-_NO_COPIES = ("tmp", "near", "thumbs", "lock", LOG, f"{LOG}.lock")
+_AS_IT_WAS, _ANEW = "made again, the same byte by byte", "made again"
 
 
-def mend(store: Store, faults: Found, digests: Mapping[str, str], threads: int | None, progress: Progress) -> None:
+def mend(store: Store, faults: Found, digests: Mapping[str, str], threads: int | None, progress: Progress) -> Found:
     """Mend what can be mended of `faults`, and say of each how, or why not. What was damaged is kept in `damaged/`.
 
-    digests : the checksums that the files of a project elsewhere have, by which its copies here are judged.
+    Returns the faults that there are indeed, now that nobody else writes. digests : the checksums that the files of a
+    project elsewhere have, by which its copies here are judged.
     """
-    threads, store = usable_threads(threads), Store(store.place)
+    done: Found = []
+    for _ in range(2):  # what phyla.json names is known once that is mended
+        done += _mend(store, faults, digests, threads, progress)
+        left = {fault.file: fault for fault in again(store, done)}
+        for fault in done:
+            if fault.mended and fault.file in left:  # it may hang on what could not be mended
+                fault.what += f"; it can't be mended: made again it {left[fault.file].what}"
+                fault.what += _way_out(store, fault.file)
+                fault.mended = None
+        faults = [fault for name, fault in left.items() if name not in {fault.file for fault in done}]
+        if not faults:
+            break
+    return done + faults
+
+
+def _mend(store: Store, faults: Found, digests: Mapping[str, str], threads: int | None, progress: Progress) -> Found:
+    threads, there, store = usable_threads(threads), store, Store(store.place)
     with _alone(store):
-        _use_copies(store, faults, digests)
+        faults = again(there, faults)
+        use_copies(store, faults, digests)
         for fault in faults:
             if fault.mended:
                 continue
             if fault.file.startswith("sums/"):
-                fault.mended = _mend_sum(store, fault.file)
+                fault.mended = mend_sum(store, fault.file)
             elif not fault.file.startswith(LOG):
-                fault.mended = _put_back(store, fault.file)
+                fault.mended = put_back(store, fault.file)
         of_log = [fault for fault in faults if fault.file.startswith(LOG)]
         if store.remote:
-            _mend_lines(store, of_log)
+            mend_lines(store, of_log)
         else:
-            _mend_log(store, of_log)
+            mend_log(store, of_log)
     left = [fault for fault in faults if not fault.mended and not fault.file.startswith(LOG)]
-    if any(fault.file == "phyla.json" for fault in left):
+    if "phyla.json" in _names(left):
         for fault in left:
-            fault.what += "; restore phyla.json from a backup first" if fault.file != "phyla.json" else (
+            fault.what += "; restore phyla.json from a backup first" if _names([fault]) != ["phyla.json"] else (
                 "; it can't be made again: restore it from a backup"
             )  # fmt: skip
-        return
-    if left:
+    elif left:
         _Mending(Project(store.place), left, threads, progress).run()
+    return faults
 
 
 @contextmanager
@@ -86,167 +97,6 @@ def _alone(store: Store) -> Iterator[None]:
         raise plain(error, store.place, "Copy it elsewhere, and repair the copy.") from error
 
 
-# ---- files
-
-
-def _move(store: Store, name: str, to: str) -> None:
-    """Move a file, or all in a folder."""
-    if store.remote:
-        for each in store.remote.every(name) or [name]:
-            store.remote.copy(each, to + each.removeprefix(name))
-            store.remote.remove(each)
-            (store.folder / each).unlink(missing_ok=True)
-    else:
-        (store.folder / to).parent.mkdir(parents=True, exist_ok=True)
-        shutil.move(store.folder / name, store.folder / to)
-
-
-def _aside(store: Store, name: str) -> str:
-    """Move what is damaged away, never over another; its name now."""
-    target = _free(store, name)
-    _move(store, name, target)
-    return target
-
-
-def _keep_copy(store: Store, name: str) -> None:
-    """Keep a damaged file of a few KB, before it is replaced."""
-    target = _free(store, name)
-    if store.remote:
-        store.remote.copy(name, target)
-    else:
-        (store.folder / target).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(store.folder / name, store.folder / target)
-
-
-def _free(store: Store, name: str) -> str:
-    target, number = f"{DAMAGED}/{name}", 1
-    while store.has(target):
-        number += 1
-        target = f"{DAMAGED}/{name} ({number})"
-    return target
-
-
-def _use_copies(store: Store, faults: Found, digests: Mapping[str, str]) -> None:
-    """What this machine keeps of a project elsewhere: put back what is whole, and forget what lies otherwise there."""
-    if not store.remote:
-        return
-    shutil.rmtree(store.folder / "sums", ignore_errors=True)
-    here, damaged = Store(store.folder), {fault.file: fault for fault in faults}
-    for name in every(here):
-        if name.partition("/")[0] in _NO_COPIES or (digest := sum_of(here, name)) == digests.get(name):
-            continue
-        if name in damaged and digest in store.sums(name):
-            if name in digests:
-                _keep_copy(store, name)
-            store.write(name, here.read(name))
-            damaged[name].mended = _COPY
-        else:
-            (store.folder / name).unlink()
-
-
-def _put_back(store: Store, name: str) -> str | None:
-    with suppress(OSError, PhylaError):  # it is missing, or a folder
-        sums, data = store.sums(name), store.read(name)
-        where = _strange(store, data) if name.endswith(".ids.npy") else None
-        mended = flipped_back(data, lambda trial: blake3(trial).hexdigest(16) in sums, where) if sums else None
-        if mended is not None:
-            _keep_copy(store, name)
-            store.write(name, mended)
-            return _BIT
-    return None
-
-
-def _strange(store: Store, ids: bytes) -> list[int]:
-    """The bytes of a file of ids that are in its header, or in an id that no file was ever found to have."""
-    known: set[bytes] = set()
-    for shard in store.shards("scan", "parquet"):
-        with suppress(PhylaError, NotImplementedError):  # it may be damaged, too
-            known.update(str(id).encode() for id in store.read_table(shard, ("id",))["id"])
-    width = max(map(len, known), default=len(ids))
-    rows = [row for row in range(_HEADER, len(ids), width) if ids[row : row + width] not in known][:_STRANGE]
-    return [at for row in (range(_HEADER), *(range(row, row + width) for row in rows)) for at in row if at < len(ids)]
-
-
-def _mend_sum(store: Store, name: str) -> str | None:
-    """One that is a bit away from what the file has is what is damaged, not the file."""
-    of = name.removeprefix("sums/")
-    digest = sum_of(store, of)
-    if _bits_between(store.read(name), digest.encode() + b"\n") != 1:
-        return None
-    store._note(of, [digest])
-    return _BIT
-
-
-# ---- what people said
-
-
-def _nothing(number: int) -> bytes:
-    """A line that says nothing, in the place of one that can't be mended."""
-    return b'{"at": "", "by": "", "classes": [], "ids": [], "op": "lost", "seq": %d}' % number
-
-
-def _mend_log(store: Store, faults: Found) -> None:
-    """Put back the bits of damaged lines. One that can't be mended gives its place to a line that says nothing."""
-    if not faults:
-        return
-    lines, rest = lines_of(store)
-    told: list[bytes] = []
-    lost = 0
-    for is_whole, run in groupby([*lines, *([rest] if rest else [])], lambda line: read_line(line) is not None):
-        part = list(run)
-        if is_whole:
-            told += part
-            continue
-        joined = b"\n".join(part)
-        is_end = bool(rest) and part[-1] is rest
-        # The end of a line may be what is damaged, so that two are one, or the last has none.
-        mended = flipped_back(joined if is_end else joined + b"\n", _is_lines)
-        if mended is not None:
-            told += mended[:-1].split(b"\n")
-            continue
-        for line in part:
-            if is_end and line is rest:  # of a writer that was killed
-                continue
-            lost += 1
-            told.append(_nothing(len(told)))
-    kept = _free(store, LOG)
-    _keep_copy(store, LOG)
-    written = store.folder / "tmp" / LOG
-    written.parent.mkdir(exist_ok=True)
-    with written.open("wb") as file:
-        file.write(b"".join(line + b"\n" for line in told))
-        file.flush()
-        os.fsync(file.fileno())
-    written.replace(store.folder / LOG)
-    for fault in faults:
-        if not lost:
-            fault.mended = _BIT
-        else:
-            fault.what += f"; {lost} can't be mended and say nothing now, all others are kept"
-            fault.mended = f"the log as it was is {kept}"
-
-
-def _mend_lines(store: Store, faults: Found) -> None:
-    """The same of a project elsewhere, where each line is a file."""
-    assert store.remote
-    here = (store.folder / LOG).read_bytes().split(b"\n") if (store.folder / LOG).exists() else []
-    for fault in faults:
-        number, data, line = int(Path(fault.file).stem), b"", None
-        with suppress(FileNotFoundError):
-            data = store.remote.read(fault.file)
-            line, fault.mended = flipped_back(data, _is_lines), _BIT
-        if line is None and any((read_line(of) or {}).get("seq") == number for of in here[number : number + 1]):
-            line, fault.mended = here[number] + b"\n", _COPY
-        if line is None:
-            fault.what += " and can't be mended; it says nothing now, all others are kept"
-            line, fault.mended = _nothing(number) + b"\n", f"the line as it was is in {DAMAGED}"
-        if data:
-            _keep_copy(store, fault.file)
-        store.remote.write(fault.file, line)
-    if faults:
-        (store.folder / LOG).unlink(missing_ok=True)  # it is read anew
-
-
 # ---- what was computed
 
 
@@ -257,7 +107,7 @@ class _Mending:
         self.project, self.store, self.threads = project, project.store, threads
         self.meta = self.store.meta()
         steps = Steps(self.store, threads, progress)
-        self.remaking = Remaking(project, steps, _names(faults), lambda name: _aside(self.store, name))
+        self.remaking = Remaking(project, steps, _names(faults), lambda name: aside(self.store, name))
         self.units: dict[str, Found] = {}
         for fault in sorted(faults, key=lambda f: (_rank(f.file), f.file)):
             self.units.setdefault(_unit(fault.file.removeprefix("sums/")), []).append(fault)
@@ -313,7 +163,7 @@ class _Mending:
             if lacking := [of for of in self.remaking.inputs(unit) if of in self.failed]:
                 raise PhylaError(f"it is made of {lacking[0]}, which is damaged")
             for name in self._files(unit, faults):
-                moved[name] = _aside(self.store, name)
+                moved[name] = aside(self.store, name)
             make()
         except (PhylaError, OSError) as error:
             why = getattr(error, "message", str(error)).rstrip(".")
@@ -322,14 +172,14 @@ class _Mending:
         for fault in faults:
             name = fault.file.removeprefix("sums/")
             if why or not self.store.has(name):
-                fault.what += f"; it can't be made again: {why or 'nothing made it'}{self._way_out(unit)}"
+                fault.what += f"; it can't be made again: {why or 'nothing made it'}{_way_out(self.store, unit)}"
                 self.failed.add(_stage(unit))
             else:
                 digest = "" if not was[fault.file] else sum_of(self.store, name)
                 fault.mended = _AS_IT_WAS if digest in was[fault.file] else _ANEW
         for name, target in moved.items():
             if not self.store.has(name):
-                _move(self.store, target, name)
+                move(self.store, target, name)
             elif name.endswith("/done"):
                 self._drop(target)
         self.project._held.clear()
@@ -344,16 +194,14 @@ class _Mending:
             return self.store.sums(name.removeprefix("sums/"))
         return []
 
-    def _way_out(self, unit: str) -> str:
-        verb = {"spread": "spread", "audit": "audit"}.get(unit.partition("/")[0], "sort --anew -o")
-        return f" (anew: phyla {verb} {self.store.place})"
-
     def _retire(self, unit: str, faults: Found) -> None:
         """What is not in use, or only kept to be quick, is moved away with all that belongs to it."""
+        if unit == self.store.meta().get("spread"):  # of other groups than those of now
+            self.store.update_meta(spread=None)
         names = list(every(self.store, unit)) or _names(faults)
         for name in sorted(names, key=lambda name: not name.endswith("/done")):
             if self.store.has(name):
-                _aside(self.store, name)
+                aside(self.store, name)
         for name in (*every(self.store, f"sums/{unit}"), f"sums/{unit}"):
             with suppress(IsADirectoryError, PermissionError):
                 self._drop(name)
@@ -364,11 +212,18 @@ class _Mending:
             fault.mended = f"moved away: {why}"
 
     def _audit(self) -> None:
-        was = self.meta.get("audit_edits")
-        self.project.audit(report=False, threads=self.threads)
-        with self.store.writing():
-            if self.store.meta()["audit"] == self.meta["audit"]:
-                self.store.update_meta(audit_edits=was)
+        """As it was asked for; of a project of an older Phyla it is taken for one that was asked for nothing."""
+        asked = self.meta.get("audit_asked") or {"labels": None, "checks": None}
+        offered = self.project._offered(self.threads, LOCAL, True)
+        audit(self.project, offered, **asked, engine=LOCAL, threads=self.threads, report=False, quiet=True,
+              lost=self.meta["audit"])  # fmt: skip
+
+
+def _way_out(store: Store, name: str) -> str:
+    if name in ("phyla.json", LOG):
+        return " (restore it from a backup)"
+    verb = {"spread": "spread", "audit": "audit"}.get(name.partition("/")[0], "sort --anew -o")
+    return f" (anew: phyla {verb} {store.place})"
 
 
 def _rank(name: str) -> int:

@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phyla._growing import narrowing
-from phyla._opened import Opened
+from phyla._opened import Opened, stages_of
 from phyla._spreading import spread_of
 from phyla._steps import clusterer_of, restore
+from phyla._structure import said_by
 from phyla.store import Store, dims_of, not_an_array
 from phyla.types import PhylaError
 
@@ -63,9 +64,8 @@ def unsound(store: Store, files: Iterable[str], but: Collection[str] = ()) -> It
         try:
             n = len(Opened(store.place).images)
         except PhylaError as fault:
-            yield meta["images"], _why(fault)
-    current = {stage for what in ("features", "reduced") for stage in meta.get(what, ())}
-    current |= {meta[what] for what in ("groups", "map", "spread", "aligned") if meta.get(what)}
+            yield meta["images"], said_by(fault)
+    current = stages_of(store, meta)
     wrong = bool(but)
     for stage, names in groupby(ours, lambda name: "/".join(name.split("/")[:2])):
         found = list(_of_stage(store, list(names), n if stage in current else None))
@@ -73,10 +73,6 @@ def unsound(store: Store, files: Iterable[str], but: Collection[str] = ()) -> It
         yield from found
     if n is not None and not wrong and meta.get("groups"):
         yield from _of_use(store, meta)
-
-
-def _why(fault: PhylaError) -> str:
-    return "is damaged: " + (fault.message.rpartition(" is damaged: ")[2] or fault.message).rstrip(".")
 
 
 def _of_stage(store: Store, names: list[str], n: int | None) -> Iterator[tuple[str, str]]:
@@ -102,14 +98,14 @@ def _of_stage(store: Store, names: list[str], n: int | None) -> Iterator[tuple[s
         except FileNotFoundError:  # a writer has just removed it
             continue
         except PhylaError as fault:
-            yield name, _why(fault)
+            yield name, said_by(fault)
 
 
 def _of_use(store: Store, meta: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """Of what was learnt: it is used on a picture that says nothing."""
     project = Opened(store.place)
     wide: list[NDArray[np.float32]] = []
-    reduced, groups, spread = meta["reduced"], meta["groups"], meta.get("spread")
+    reduced, groups, spread = meta["reduced"], meta["groups"], project._spread
     blank = np.zeros((1, sum(project.blocks)), np.float32)
 
     def narrowed() -> Any:
@@ -140,6 +136,6 @@ def _of_use(store: Store, meta: dict[str, Any]) -> Iterator[tuple[str, str]]:
         try:
             use()
         except PhylaError as fault:
-            yield name, _why(fault)
+            yield name, said_by(fault)
         except Exception as fault:  # of a method that was given what it can't have learnt
             yield name, f"can't be used: {str(fault) or type(fault).__name__}"

@@ -165,10 +165,8 @@ class Steps:
 
     def reduce(self, features: list[str], images: Images) -> list[str]:
         """Stages of the whitened principal components, one a network; each network is the work of one thread."""
-        pca = plugins.load("reduce", "pca")
-        params, told = {"n_components": COMPONENTS}, digest(images.ids)
-        recipes = [Recipe("reduced", "pca", params, (stage, told), version=pca.VERSION) for stage in features]
-        stages = [self.store.stage(recipe) for recipe in recipes]
+        pca, told = plugins.load("reduce", "pca"), digest(images.ids)
+        stages = [self.store.stage(recipe_of_axes(stage, told)) for stage in features]
         missing = [pair for pair in zip(features, stages, strict=True) if self.store.arrays(pair[1]) is None]
 
         held = [features_of(self.store, stage) for stage, _ in missing]
@@ -248,12 +246,22 @@ class Steps:
 
     def map(self, X: NDArray[np.float32], reduced: list[str], seed: int) -> str:
         tsne = plugins.load("reduce", "tsne")
-        stage = self.store.stage(Recipe("map", "tsne", {}, tuple(reduced), tsne.VERSION, seed))
+        stage = self.store.stage(recipe_of_map(reduced, seed))
         if self.store.arrays(stage) is None:
             with self.progress("mapping", len(X), len(X)) as advance:
                 self.store.finish(stage, {"points": tsne(random_state=seed).fit_transform(X)})
                 advance(len(X))
         return stage
+
+
+def recipe_of_axes(features: str, told: str) -> Recipe:
+    """How the axes of a network's features are made; `told` is the digest of the images' ids."""
+    version = plugins.load("reduce", "pca").VERSION
+    return Recipe("reduced", "pca", {"n_components": COMPONENTS}, (features, told), version)
+
+
+def recipe_of_map(reduced: Sequence[str], seed: int) -> Recipe:
+    return Recipe("map", "tsne", {}, tuple(reduced), plugins.load("reduce", "tsne").VERSION, seed)
 
 
 def name_of(table: Mapping[str, NDArray[Any]]) -> str:

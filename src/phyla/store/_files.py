@@ -81,14 +81,18 @@ class Store(Logs):
         store = cls(place)
         if not store.meta():
             raise PhylaError(f"{place} is no Phyla project.", f"Make one: phyla sort PHOTOS --project {place}")
-        version = store.meta().get("format")
-        if not isinstance(version, int) or not 1 <= version <= FORMAT:
-            raise PhylaError(
-                f"{place} has format {version!r}; this Phyla reads formats up to {FORMAT}.",
-                "Update it: pip install --upgrade phyla",
-            )
+        store.refuse_format(store.meta())
         store.refuse_strange()
         return store
+
+    def refuse_format(self, meta: Mapping[str, Any]) -> None:
+        """Raise `PhylaError` where phyla.json says that the project is of a format that this Phyla does not read."""
+        version = meta.get("format")
+        if not isinstance(version, int) or not 1 <= version <= FORMAT:
+            raise PhylaError(
+                f"{self.place} has format {version!r}; this Phyla reads formats up to {FORMAT}.",
+                "Update it: pip install --upgrade phyla",
+            )
 
     def refuse_strange(self, folder: str | Path = "") -> None:
         """Raise `PhylaError` where a project has links, which writing may follow out of it, or what is no file."""
@@ -244,7 +248,7 @@ class Store(Logs):
         """
         try:
             return self.read(f"{_SUMS}/{name}").decode("ascii", "replace").split()
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return []
 
     def remove(self, names: Iterable[str]) -> None:
@@ -335,10 +339,12 @@ class Store(Logs):
     # ---- stages: one recipe, one key, one folder
 
     def stage(self, recipe: Recipe) -> str:
-        """Name of the folder that holds what `recipe` makes; its recipe.json is written first."""
+        """Name of the folder that holds what `recipe` makes; its recipe.json is written first, over a damaged one."""
         name = f"{recipe.room}/{recipe.key}"
-        if not self.has(f"{name}/recipe.json"):
-            self.write_json(f"{name}/recipe.json", json.loads(recipe.to_json()))
+        with suppress(FileNotFoundError, PhylaError):
+            if self.recipe(name).key == recipe.key:
+                return name
+        self.write_json(f"{name}/recipe.json", json.loads(recipe.to_json()))
         return name
 
     def recipe(self, stage: str) -> Recipe:

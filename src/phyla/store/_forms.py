@@ -135,7 +135,7 @@ JSON: dict[str, dict[str, Any]] = {
         "backbones?": [str], "map?": (_in("map"), _NONE), "audit?": (_in("audit"), _NONE), "agreement?": _share,
         "spread?": (_in("spread"), _NONE), "aligned?": (_in("aligned"), _NONE), "regrouped?": (str, _NONE),
         "effort?": str, "store?": lambda v: v in ("npy", "lance"), "changed?": _count, "spread_edits?": _count,
-        "audit_edits?": _count,
+        "audit_edits?": _count, "audit_asked?": {"labels": (str, _NONE), "checks": ([str], _NONE)},
     }},
     "features": {"faults": {str: str}},
     "groups": {"grown": {"added": _count, "gone": _count, "since": _count, "strange": _count, "anew": bool}},
