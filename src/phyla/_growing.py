@@ -20,7 +20,7 @@ from phyla import plugins
 from phyla._spreading import extend
 from phyla._steps import Steps, clusterer_of, digest, fitted_arrays, folders_of, restore, some
 from phyla.backbones import Card, Network
-from phyla.cluster import LANDMARKS, drift, leading
+from phyla.cluster import LANDMARKS, SMALL, drift, leading
 from phyla.engine import limited
 from phyla.neighbors import nearest_of
 from phyla.sources import Source
@@ -83,6 +83,7 @@ class Wanted:
         known = {"domains": _domains(images)} if self.domains else {}
         told = [f"{name} {sha256(repr(v.tolist()).encode()).hexdigest()}" for name, v in known.items()]
         told += [f"landmarks {LANDMARKS}"] if len(images) > LANDMARKS else []
+        told += ["few images"] if len(images) < SMALL else []
         return Recipe("groups", self.method, params, (*reduced, *told), grouper.VERSION, self.seed), known
 
 

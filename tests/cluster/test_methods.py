@@ -95,3 +95,17 @@ def test_too_few_rows_are_one_group(n: int) -> None:
 
 def test_twenty_rows_may_be_two_groups() -> None:
     assert how_many(blobs(2, each=10)[0], np.random.default_rng(0))[0] == 2
+
+
+def test_few_rows_are_told_apart_by_few_axes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four classes in the first five of 60 whitened axes of each of three spaces; the control: all axes count."""
+    rng, truth = np.random.default_rng(0), np.repeat(np.arange(4), 15)
+    X = rng.normal(size=(60, 3, 60))
+    X[:, :, :5] = rng.normal(size=(4, 3, 5))[truth] + 0.3 * rng.normal(size=(60, 3, 5))
+    X = (X / X.std(0)).reshape(60, 180).astype(np.float32)
+    vote = plugins.load("cluster", "vote")(blocks=(60, 60, 60))
+    got, again = accuracy(vote.fit(X).labels_, truth), accuracy(vote.predict(X), truth)
+    monkeypatch.setattr("phyla.cluster._spaces._LEAST", 60)
+    all_axes = accuracy(vote.fit(X).labels_, truth)
+    print(f"few axes {got:.3f}, all {all_axes:.3f}")
+    assert got == again > all_axes + 0.2 and got > 0.9

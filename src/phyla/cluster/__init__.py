@@ -13,6 +13,6 @@ from phyla.cluster._drift import drift
 from phyla.cluster._how_many import EVIDENCE
 from phyla.cluster._judge import score, typicality
 from phyla.cluster._landmarks import LANDMARKS, fit
-from phyla.cluster._spaces import leading
+from phyla.cluster._spaces import SMALL, leading
 
-__all__ = ["EVIDENCE", "FEWEST", "LANDMARKS", "compare", "drift", "fit", "leading", "score", "typicality"]
+__all__ = ["EVIDENCE", "FEWEST", "LANDMARKS", "SMALL", "compare", "drift", "fit", "leading", "score", "typicality"]

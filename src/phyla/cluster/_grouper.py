@@ -11,11 +11,14 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from threadpoolctl import threadpool_limits
 
 from phyla.cluster._how_many import RUNS, how_many
-from phyla.cluster._spaces import leading
+from phyla.cluster._spaces import leading, worth
 
 
 class Grouper(ClusterMixin, BaseEstimator):
     """A grouping method. A subclass gives `_fit`, which learns `n_clusters_` groups, and `_assign`.
+
+    Columns of X are axes, the leading first. Of fewer than 480 rows a method that tells spaces apart looks at a tenth
+    as many axes of each, and at six at least.
 
     Its constructor takes `n_clusters` first, and by name `random_state`, `n_jobs` (threads; the answer does not depend
     on how many) and, if it tells spaces apart, `blocks` (their widths in X; None for a single one).
@@ -40,10 +43,10 @@ class Grouper(ClusterMixin, BaseEstimator):
             blocks = (X.shape[1],) if self.blocks is None else self.blocks
             if sum(blocks) != X.shape[1]:
                 raise ValueError(f"blocks add up to {sum(blocks)}, but X has {X.shape[1]} columns")
-            self.blocks_ = np.array(blocks)
+            self.blocks_ = worth(blocks, len(X))
         if self.n_clusters is not None and self.n_clusters < 1:
             raise ValueError(f"n_clusters={self.n_clusters} makes no groups; give a whole number from 1")
-        rng = np.random.default_rng(self.random_state)
+        rng, X = np.random.default_rng(self.random_state), self._told(X)
         # What goes on at once are tasks of our own; how linear algebra rounds must not depend on how many do.
         with threadpool_limits(1):
             k = self.n_clusters
@@ -57,11 +60,17 @@ class Grouper(ClusterMixin, BaseEstimator):
         check_is_fitted(self)
         X = validate_data(self, X, reset=False, dtype=np.float32, order="C")
         with threadpool_limits(1):
-            return self._assign(X)
+            return self._assign(self._told(X))
 
     def predict(self, X: Any) -> NDArray[np.int32]:
         """The group of each row of X (n, d)."""
         return self.assign(X)[0]
+
+    def _told(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The columns of X that groups are told by: where the rows were few, the first of each space."""
+        if not hasattr(self, "blocks") or self.blocks_.sum() == X.shape[1]:
+            return X
+        return leading(X, (X.shape[1],) if self.blocks is None else self.blocks, self.blocks_.max())
 
     def _number(self, X: NDArray[np.float32], rng: np.random.Generator) -> int:
         """How many groups where none are asked for, kept in `evidence_`.
