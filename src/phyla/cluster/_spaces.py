@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 # Leading axes of a space that few rows are told apart by: one for each ten rows, and six. Further whitened axes are
-# noise then: of 30 to 400 photos in 3 to 20 classes vote has an NMI of 0.83 so (0.89 if told how many), of 0.41 (0.60)
+# noise then: of 30 to 400 photos in 3 to 20 classes vote has an NMI of 0.83 so (0.85 if told how many), of 0.41 (0.57)
 # with all; docs/benchmarks.md has other numbers of axes. With more rows no method lacks axes that it would use.
 _LEAST, _ROWS, SMALL = 6, 10, 480
 TELLING = 32  # axes of each space that distances and the number of groups are judged in: more blur them
