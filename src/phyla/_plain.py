@@ -11,7 +11,8 @@ _SHOWN, _SHOWN_BROKEN, _SHOWN_TOGETHER = 30, 5, 3
 def summary(told: dict[str, Any]) -> str:
     lines = [
         f"{count(told['images'], 'file')}: {count(told['unique'], 'image')}, "
-        f"{told['copies']:,} exact copies, {told['unreadable']:,} unreadable.",
+        f"{told['copies']:,} exact copies, {told['unreadable']:,} unreadable"
+        + (f", {told['removed']:,} removed." if told["removed"] else "."),
         f"{count(told['groups'], 'group')}; {count(told['unsorted'], 'image')} left unsorted, "
         f"mean agreement {told['strength']:.0%}.",
     ]
@@ -33,6 +34,9 @@ def summary(told: dict[str, Any]) -> str:
         lines.append(f"{from_answers}: {count(last['accepted'], 'image')} accepted, {_expected(last)}.")
         if last["edits_since"]:
             lines.append(f"  {last['edits_since']:,} said since then: phyla spread {told['project']}")
+    if told["to_spread_again"]:
+        lines.append("The labels were spread over other groups, and do not count: spread them again.")
+        lines.append(f"  phyla spread {told['project']}")
     if told["findings"]:
         lines.append(f"{count(told['findings'], 'finding')} of the last audit: see the report.")
     for broken in told["unreadable_files"][:_SHOWN_BROKEN]:

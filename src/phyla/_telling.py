@@ -24,13 +24,14 @@ def figures(project: Opened) -> dict[str, Any]:
     faulty = np.flatnonzero(table["fault"] != None)  # noqa: E711, element by element
     uris = project._uris[faulty] if len(faulty) else faulty
     unreadable = int((table["row"] < 0).sum())
-    sorted_ = grouping.labels >= 0
+    sorted_ = (grouping.labels >= 0) & ~said.removed
     sizes = np.bincount(grouping.labels[sorted_], minlength=grouping.n_groups)
     total = np.bincount(grouping.labels[sorted_], grouping.strength[sorted_], grouping.n_groups)
     mean = total / np.maximum(sizes, 1)
     known = labels.codes >= 0
+    answered = (said.person >= 0) & ~said.removed
     of_class, confirmed = (
-        np.bincount(codes[codes >= 0], minlength=len(labels.classes)) for codes in (labels.codes, said.person)
+        np.bincount(codes, minlength=len(labels.classes)) for codes in (labels.codes[known], said.person[answered])
     )
     return {
         "images": len(table["row"]),
@@ -39,7 +40,7 @@ def figures(project: Opened) -> dict[str, Any]:
         "unreadable": unreadable,
         "changed": project.store.meta().get("changed", 0),
         "groups": int((sizes > 0).sum()),
-        "unsorted": int((grouping.labels == UNSORTED).sum()),
+        "unsorted": int(((grouping.labels == UNSORTED) & ~said.removed).sum()),
         "strength": round(grouping.scores["strength"], 4),
         "sizes": [
             {"group": g, "name": said.names.get(g), "images": int(size), "strength": round(float(m), 4)}
@@ -53,8 +54,9 @@ def figures(project: Opened) -> dict[str, Any]:
         ],
         "labelled": int(known.sum()),
         "removed": int(said.removed.sum()),
-        "answers": int((said.person >= 0).sum()),
+        "answers": int(answered.sum()),
         "spread": spread_told(project),
+        "to_spread_again": bool(project.store.meta().get("spread")) and not project._spread,
         "drift": project.drift,
         "regrouped": project.store.meta().get("regrouped"),
         "findings": len(project.findings),

@@ -76,6 +76,10 @@ def same(now: dict[str, Any], then: dict[str, Any], but: tuple[str, ...] = ()) -
             np.testing.assert_allclose(now[what], then[what], rtol=1e-6)
         elif what == "X":
             np.testing.assert_allclose(np.hstack(now[what]), np.hstack(then[what]), rtol=1e-6)
+        elif what == "sizes":  # removed images counted among them then
+            assert [(of["group"], of["name"]) for of in now[what]] == [(of["group"], of["name"]) for of in then[what]]
+            fewer = [old["images"] - new["images"] for new, old in zip(now[what], then[what], strict=True)]
+            assert min(fewer) >= 0 and sum(fewer) <= then["removed"]
         else:
             assert now[what] == then[what], what
 

@@ -225,6 +225,18 @@ def test_a_picture_finds_images_like_it(shown: SimpleNamespace, photos: Path) ->
     assert colours_found(shown) == {"green"}
 
 
+def test_of_pictures_one_of_which_is_none_the_others_are_taken(
+    shown: SimpleNamespace, photos: Path, tmp_path: Path
+) -> None:
+    page = shown.page
+    go(page, "find")
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(b"no picture")
+    page.get_by_label("Choose pictures", exact=True).set_input_files([bad, photos / "green_007.png"])
+    expect(page.get_by_text("bad.png: ")).to_be_visible()
+    expect(page.get_by_text("Most like green_007.png")).to_be_visible()
+
+
 def test_pictures_are_added_and_left_out(shown: SimpleNamespace, photos: Path) -> None:
     page = shown.page
     go(page, "find")

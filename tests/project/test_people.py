@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from phyla import _near, _people, _spreading, plugins
+from phyla._plain import summary
 from phyla.project import Project
 from phyla.types import ORIGINS, PhylaError
 
@@ -119,12 +120,16 @@ class TestSaying:
         of = {uri: (name, bool(out), origin) for uri, name, out, origin in zip(
             *(rows[c].tolist() for c in ("uri", "name", "left_out", "origin")), strict=True)}  # fmt: skip
         assert [of[uri] for uri in gone] == [("", True, "removed")] * 2
-        assert answered.show()["removed"] == 2
+        told = answered.show()
+        assert told["removed"] == 2 and ", 2 removed." in summary(told)
+        assert sum(group["images"] for group in told["sizes"]) + told["unsorted"] == 118
+        assert told["answers"] == 5 == sum(of["confirmed"] for of in told["classes"])
         assert not set(gone) & {asked["uri"] for asked in answered.suggest(120)}
         told = answered.spread(report=False, threads=1)
         assert told["answers"] == 5 and answered.rows()["origin"].tolist().count("removed") == 2
         answered.undo()
-        assert answered.show()["removed"] == 0
+        told = answered.show()
+        assert told["removed"] == 0 and told["answers"] == 6
 
     def test_a_merge_makes_one_class(self, project: Project) -> None:
         both = [group_of(project, "red"), group_of(project, "green")]
@@ -333,6 +338,14 @@ class TestSpreading:
         told = project.spread(method="discover", threads=1)
         assert {"new 1", "red", "new 2"} <= told["classes"].keys()
         assert project.check()["whole"]
+
+    def test_labels_that_were_spread_over_other_groups_are_told_of(self, answered: Project) -> None:
+        answered.spread(threads=1)
+        assert not answered.show()["to_spread_again"] and "spread them again" not in summary(answered.show())
+        told = answered.sort(groups=2, backbone=["fake"], threads=1, report=False)
+        assert told["spread"] is None and told["to_spread_again"] and "spread them again" in summary(told)
+        answered.spread(threads=1)
+        assert not answered.show()["to_spread_again"]
 
     def test_a_rare_class_is_learnt_among_many_answers(self, project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
         """Of 120 answers 50 are learnt from; two are of a class that is said last, and at no place of its own."""

@@ -243,6 +243,8 @@ class TestBeside:
         done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         assert "notes.txt can't be read" in done.stderr
+        short = subprocess.run(command[:-1], capture_output=True, text=True, env=environment, cwd=tmp_path)
+        assert short.returncode == 1 and "python THIS.py PICTURES OUT.csv" in short.stderr
         import csv
 
         rows = list(csv.DictReader(out.open(newline="", encoding="utf-8")))

@@ -29,7 +29,6 @@ from PIL import Image, ImageOps
 
 if len(sys.argv) != 3:
     sys.exit(__doc__)
-
 model = onnxruntime.InferenceSession(str(Path(__file__).with_suffix(".onnx")))
 facts = model.get_modelmeta().custom_metadata_map
 classes, network = json.loads(facts["classes"]), json.loads(facts["network"])
