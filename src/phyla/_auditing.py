@@ -111,7 +111,7 @@ def audit(
         project.store.write_json(name, told)
         if lost is None:
             asked = {"labels": listed and listed.path, "checks": list(checks) if checks else None}
-            project.store.update_meta(audit=name, audit_edits=seen, audit_asked=asked)
+            project.store.update_meta(audit=name, audit_edits=seen, audit_asked=asked, audit_of_other_groups=False)
         if report:
             draw(project, progress)
     left = ~project.said.removed

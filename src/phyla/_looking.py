@@ -39,7 +39,7 @@ class Looking(Found):
         return self._keep("summary", made_of, self._make_summary)
 
     def _make_summary(self) -> dict[str, Any]:
-        table, now, said = self._table, self._now, self.said
+        table, now = self._table, self._now
         n, meta, edits = len(now.group), self.store.meta(), self.edits
         unreadable = int((table["row"] < 0).sum())
         spread = spread_told(self)
@@ -57,7 +57,7 @@ class Looking(Found):
             "unsorted": len(self.rows_of("unsorted")),
             "labelled": int((now.codes >= 0).sum()),
             "waiting": int((~now.accepted & ~now.removed).sum()) if spread else 0,
-            "answers": int((said.person >= 0).sum()),
+            "answers": int((now.person & ~now.removed).sum()),
             "can_undo": bool(in_force(edits)),
             "can_redo": self.redoable is not None,
             "classes": self._classes(),
@@ -65,6 +65,7 @@ class Looking(Found):
             and {k: spread[k] for k in ("method", "answers", "accepted", "stated_error", "edits_since")},
             "findings": self._findings_open(),
             "audited": bool(meta.get("audit")),
+            "audit_of_other_groups": meta.get("audit_of_other_groups", False),
             "mapped": bool(meta.get("map")),
             "reads_words": self.reads_words,
             "read_only": False,

@@ -39,6 +39,8 @@ def summary(told: dict[str, Any]) -> str:
         lines.append(f"  phyla spread {told['project']}")
     if told["findings"]:
         lines.append(f"{count(told['findings'], 'finding')} of the last audit: see the report.")
+        if told["audit_of_other_groups"]:
+            lines.append(f"  It knew other groups than these. To check anew: phyla audit {told['project']}")
     for broken in told["unreadable_files"][:_SHOWN_BROKEN]:
         lines.append(f"  unreadable: {broken['uri']} ({broken['reason']})")
     if len(told["unreadable_files"]) > _SHOWN_BROKEN:

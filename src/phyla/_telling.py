@@ -60,6 +60,7 @@ def figures(project: Opened) -> dict[str, Any]:
         "drift": project.drift,
         "regrouped": project.store.meta().get("regrouped"),
         "findings": len(project.findings),
+        "audit_of_other_groups": project.store.meta().get("audit_of_other_groups", False),
         "unreadable_files": [
             {"uri": str(uri), "reason": str(why)} for uri, why in zip(uris, table["fault"][faulty], strict=True)
         ],

@@ -177,7 +177,7 @@ class Project(Explaining):
                 X = Spaces(self.store, tuple(reduced))
                 blocks = [self._array(r, "components_").shape[0] for r in reduced]
                 told = {"features": stages, "aligned": None, "reduced": reduced}
-                told |= {"effort": wanted.effort, "regrouped": why}
+                told |= {"effort": wanted.effort, "regrouped": why, "audit_of_other_groups": bool(meta.get("audit"))}
                 told["groups"] = steps.group(X, blocks, recipe, known)
                 told["map"] = steps.map(self._near_of(reduced), reduced, wanted.seed) if report else None
                 agreement = grouper.AGREEMENT if agreement is None else agreement

@@ -339,13 +339,19 @@ class TestSpreading:
         assert {"new 1", "red", "new 2"} <= told["classes"].keys()
         assert project.check()["whole"]
 
-    def test_labels_that_were_spread_over_other_groups_are_told_of(self, answered: Project) -> None:
+    def test_labels_and_findings_of_other_groups_are_told_of(self, answered: Project) -> None:
         answered.spread(threads=1)
+        answered.confirm(uris(answered, "red", 3)[2:], "blue")
+        answered.audit(threads=1)
+        assert answered.findings and not answered.show()["audit_of_other_groups"]
         assert not answered.show()["to_spread_again"] and "spread them again" not in summary(answered.show())
         told = answered.sort(groups=2, backbone=["fake"], threads=1, report=False)
         assert told["spread"] is None and told["to_spread_again"] and "spread them again" in summary(told)
+        assert told["audit_of_other_groups"] and "It knew other groups" in summary(told)
+        assert answered.summary()["audit_of_other_groups"]
         answered.spread(threads=1)
-        assert not answered.show()["to_spread_again"]
+        answered.audit(threads=1)
+        assert not answered.show()["to_spread_again"] and not answered.show()["audit_of_other_groups"]
 
     def test_a_rare_class_is_learnt_among_many_answers(self, project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
         """Of 120 answers 50 are learnt from; two are of a class that is said last, and at no place of its own."""

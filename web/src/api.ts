@@ -37,6 +37,7 @@ export interface Summary {
   spread: { method: string; answers: number; accepted: number; stated_error: number | null; edits_since: number } | null
   findings: Record<string, number> // check → how many are open
   audited: boolean
+  audit_of_other_groups: boolean
   mapped: boolean
   reads_words: boolean
   drift: { since: number; strange: number; anew: boolean } | null // since the groups were made

@@ -136,6 +136,7 @@ JSON: dict[str, dict[str, Any]] = {
         "spread?": (_in("spread"), _NONE), "aligned?": (_in("aligned"), _NONE), "regrouped?": (str, _NONE),
         "effort?": str, "store?": lambda v: v in ("npy", "lance"), "changed?": _count, "spread_edits?": _count,
         "audit_edits?": _count, "audit_asked?": {"labels": (str, _NONE), "checks": ([str], _NONE)},
+        "audit_of_other_groups?": bool,
     }},
     "features": {"faults": {str: str}},
     "groups": {"grown": {"added": _count, "gone": _count, "since": _count, "strange": _count, "anew": bool}},
