@@ -36,11 +36,11 @@ def targets(folder: Path) -> dict[str, tuple[dict[str, bytes], Callable[[bytes],
     sys.path.insert(0, str(ROOT / "tests/hostile"))
     import numpy as np
     import pyarrow as pa
-    from _zoo import networks, parquet, picture, tarred, whole_pictures, zipped
+    from _zoo import look_through, networks, parquet, picture, tarred, whole_pictures, zipped
 
     from phyla.app import _asked, _guard
     from phyla.backbones.onnx import external_files, read_spec
-    from phyla.sources import inspect, open_source, scan
+    from phyla.sources import inspect
     from phyla.store import Store, read_line
     from phyla.store._forms import not_json, not_recipe
     from phyla.store._lines import written
@@ -50,12 +50,7 @@ def targets(folder: Path) -> dict[str, tuple[dict[str, bytes], Callable[[bytes],
     def source(name: str) -> Callable[[bytes], Any]:
         def look(data: bytes) -> None:
             (folder / name).write_bytes(data)
-            opened = open_source(folder / name)
-            entries = opened.entries()
-            for uri in scan(opened, entries[:20])["uri"]:
-                uri.encode()
-            if hasattr(opened, "labels"):
-                opened.labels()
+            look_through(folder / name)
 
         return look
 

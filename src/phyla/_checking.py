@@ -199,12 +199,12 @@ def _compared(name: str, digest: str, said: bytes) -> str | None:
     if len(lines) > 1 and wanted in lines:
         return None
     is_formed = all(re.fullmatch(rb"[0-9a-f]{32}\n", line) for line in lines) and lines
-    if not is_formed or any(_bits_between(line, wanted) == 1 for line in lines):
+    if not is_formed or any(bits_between(line, wanted) == 1 for line in lines):
         return f"sums/{name}"
     return name
 
 
-def _bits_between(one: bytes, other: bytes) -> int:
+def bits_between(one: bytes, other: bytes) -> int:
     if len(one) != len(other):
         return 8 * max(len(one), len(other))
     return (int.from_bytes(one, "big") ^ int.from_bytes(other, "big")).bit_count()
@@ -253,7 +253,7 @@ def _of_log(store: Store, known: Collection[str]) -> Iterator[Fault]:
         if said is None:
             yield Fault(LOG, f"line {number} is damaged")
     # What a killed writer leaves is no whole line, and was never acknowledged; but a line may have lost its end.
-    if rest and flipped_back(rest, _is_lines) is not None:
+    if rest and flipped_back(rest, is_lines) is not None:
         yield Fault(LOG, f"line {len(lines) + 1} is damaged")
     elif None not in told and (lacks := numbered(filter(None, told), n) - len(told)):
         yield Fault(LOG, f"lacks {lacks:,} of {lacks + len(told):,} lines" if lines else "is missing")
@@ -275,7 +275,7 @@ def numbered(told: Iterable[dict[str, Any]], n: int = 0) -> int:
     return max(had, n)
 
 
-def _is_lines(data: bytes) -> bool:
+def is_lines(data: bytes) -> bool:
     """Whether these are whole lines, each with a checksum."""
     return data.endswith(b"\n") and all(b'"sum": "' in line and read_line(line) for line in data[:-1].split(b"\n"))
 

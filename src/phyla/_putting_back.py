@@ -18,11 +18,11 @@ from blake3 import blake3
 from phyla import backbones, sources
 from phyla._checking import (
     Found,
-    _bits_between,
-    _is_lines,
+    bits_between,
     counted,
     every,
     flipped_back,
+    is_lines,
     lines_of,
     numbered,
     sum_of,
@@ -160,7 +160,7 @@ def mend_sum(store: Store, name: str) -> str | None:
     """Make a checksum anew where it is what is damaged, not the file: it is a bit away, or the file proves itself."""
     of = name.removeprefix("sums/")
     digest = sum_of(store, of)
-    if _bits_between(store.read(name), digest.encode() + b"\n") == 1:
+    if bits_between(store.read(name), digest.encode() + b"\n") == 1:
         how = _BIT
     elif _proves_itself(store, of):
         how = _SUM
@@ -212,7 +212,7 @@ def mend_log(store: Store, faults: Found) -> None:
         joined = b"\n".join(part)
         is_end = bool(rest) and part[-1] is rest
         # The end of a line may be what is damaged, so that two are one, or the last has none.
-        mended = flipped_back(joined if is_end else joined + b"\n", _is_lines)
+        mended = flipped_back(joined if is_end else joined + b"\n", is_lines)
         if mended is not None:
             told += mended[:-1].split(b"\n")
             continue
@@ -248,7 +248,7 @@ def mend_lines(store: Store, faults: Found) -> None:
         number, data, line = int(Path(fault.file).stem), b"", None
         with suppress(FileNotFoundError):
             data = store.remote.read(fault.file)
-            line, fault.mended = flipped_back(data, _is_lines), _BIT
+            line, fault.mended = flipped_back(data, is_lines), _BIT
         if line is None and any((read_line(of) or {}).get("seq") == number for of in here[number : number + 1]):
             line, fault.mended = here[number] + b"\n", _COPY
         if line is None:

@@ -193,11 +193,10 @@ class TestBlocks:
     def test_the_leading_axes_of_each_block_are_seen(self, name: str) -> None:
         """The classes differ on the first axis of the second space only, behind 60 axes of noise of the first.
 
-        In one of four draws is enough: of an axis that is not seen nothing is told in any, and spectral clustering cuts
-        some draws otherwise.
+        Spectral clustering cuts some draws otherwise: of four, one is enough for it.
         """
         of, got = np.arange(300) % 3, []
-        for draw in range(4):
+        for draw in range(4 if name == "spectral" else 1):
             rng = np.random.default_rng(draw)
             X = rng.normal(size=(300, 64)).astype(np.float32) * 0.3
             X[:, 60] += 10 * of

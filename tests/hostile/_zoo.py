@@ -10,6 +10,7 @@ import warnings
 import zipfile
 import zlib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -483,3 +484,14 @@ def networks() -> dict[str, tuple[bytes, bytes]]:
     found |= {f"card text {i}": (network().SerializeToString(), text) for i, text in enumerate(texts)}
     assert all(onnx.load_model_from_string(found[name][0]).graph.node for name in ("loop", "circle", "up"))
     return found
+
+
+def look_through(place: Path) -> None:
+    """All that is asked of what somebody gives to sort, of its first thirty files at most."""
+    from phyla.sources import open_source, scan  # late: a fuzzer watches what is imported
+
+    source = open_source(place)
+    for uri in scan(source, source.entries()[:30])["uri"]:
+        uri.encode()
+    if hasattr(source, "labels"):
+        source.labels()

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from _zoo import archives, parquet, picture, pictures, png, tarred, whole_pictures, zipped
+from _zoo import archives, look_through, parquet, picture, pictures, png, tarred, whole_pictures, zipped
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from phyla.sources import decode, inspect, open_source, scan
+from phyla.sources import decode, inspect
 from phyla.types import PhylaError
 
 GENERATION = settings(
@@ -82,12 +82,7 @@ def test_what_holds_pictures(name: str, tmp_path: Path, examples: int) -> None:
         nonlocal read, refused
         (tmp_path / name).write_bytes(data)
         try:
-            source = open_source(tmp_path / name)
-            entries = source.entries()
-            for uri in scan(source, entries[:30])["uri"]:
-                uri.encode()
-            if hasattr(source, "labels"):
-                source.labels()
+            look_through(tmp_path / name)
             read += 1
         except PhylaError as fault:
             assert fault.hint

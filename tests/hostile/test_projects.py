@@ -42,21 +42,21 @@ def test_forged_files(run: Run, model: Path, place: Path, examples: int) -> None
     files = files_of(model / "p")
     made = cache(lambda name: [*forged(name, (model / "p" / name).read_bytes())])
     ends = [0, 0, 0]
-    for number in range(examples):
+    for number in range(6 * examples):
         name = rng.choice(files)
         label, data = rng.choice(made(name))
         shutil.rmtree(place)
         shutil.copytree(model / "p", place)
         put(place, name, data)
-        for argv in (*rng.sample(QUICK, 4), *(rng.sample(SLOW, 1) if number % 5 == 0 else ())):
+        for argv in (*rng.sample(QUICK, 1), *(rng.sample(SLOW, 1) if number % 20 == 0 else ())):
             try:
                 status, error = run(*argv)
             except Exception as fault:
                 raise AssertionError(f"{name}, {label}: {' '.join(argv)}") from fault
             assert status < 2 or "phyla: " in error, (name, label, argv)
             ends[status] += 1
-    print(f"{sum(ends)} commands on {examples} forged projects: {ends[0]} done, {sum(ends[1:])} told what is wrong")
-    assert ends[1] + ends[2] > ends[0] / 10 or (examples < 100 and ends[2])
+    print(f"{sum(ends)} commands on {6 * examples} forged projects: {ends[0]} done, {sum(ends[1:])} told what is wrong")
+    assert ends[1] + ends[2] > ends[0] / 10
 
 
 MENDED = {

@@ -246,6 +246,7 @@ class TestAgain:
         rows = project.rows()  # of one more group than there are colours, two may be of one
         called = {Path(uri).name[:3] for uri, n in zip(rows["uri"], rows["name"], strict=True) if n == "apples"}
         assert called == {"red"}
+        assert "groups" in change or project.names[group_of(project, "red")] == "apples"
 
     def test_what_was_asked_once_holds(self, folder: Path, make_photos: Callable, quick: Callable) -> None:
         project = quick(folder, method="kmeans", groups=5, seed=3, agreement=0.2)
